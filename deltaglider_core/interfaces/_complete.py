@@ -1,0 +1,297 @@
+"""CompleteMultipartUpload for backends without multipart uploads of their own.
+
+The multipart ETag. S3 gives an assembled object the ETag ``md5(part MD5s)-N``, known before
+the first byte is written; the object itself is written by ``put_object``, for which the
+backend shows an ETag of its own. So Complete stores the multipart ETag as
+``metadata.internal["etag"]`` and returns it in ``ObjectInfo.etag``; mapping the stored value
+in HEAD, GET and listings is up to the layer that owns logical ETags (the delta layer does it
+for objects of any form). On a bare backend the two differ: there, ``internal["etag"]`` of a
+HEAD equals what Complete answered.
+
+What a Complete guarantees:
+
+- Each part is read once, one at a time, and must still have the ETag and size that were
+  checked; a part replaced meanwhile fails the call and nothing becomes visible.
+- Right before the last bytes reach ``put_object`` the record is moved to COMMITTING. That is
+  the moment at which it wins over other Completes and over Abort: the loser stores nothing.
+- Afterwards the record says DONE, so that a repeated call gives the same answer, also after
+  the key was overwritten, and never writes again.
+
+A process that dies between claim and commit leaves an upload that can be completed or aborted
+two minutes later. On backends without conditional writes, and while a backend commits for
+longer than that, two processes can both commit; they commit the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+
+from ..errors import (
+    EntityTooSmall,
+    IntegrityError,
+    InvalidPart,
+    InvalidPartOrder,
+    InvalidRequest,
+    NoSuchKey,
+    S3Error,
+    ServiceUnavailable,
+)
+from ._uploads import (
+    Record,
+    State,
+    SupersededError,
+    find,
+    fingerprint,
+    iter_parts,
+    part_key,
+    remove,
+    sweep,
+    transition,
+)
+from .storage import CompletedPart, Condition, ObjectInfo, PartInfo, StorageBackend
+
+#: Every part but the last: AWS, "Amazon S3 multipart upload limits".
+MIN_PART_SIZE = 5 * 1024 * 1024
+
+#: How long a Complete waits for another one of the same upload that is committing.
+_PATIENCE_SECONDS = 30.0
+_POLL_SECONDS = (0.02, 1.0)
+
+
+async def complete_multipart_upload(
+    backend: StorageBackend,
+    bucket: str,
+    key: str,
+    upload_id: str,
+    parts: Sequence[CompletedPart],
+    condition: Condition | None,
+) -> ObjectInfo:
+    """Assemble the listed parts; see the module for what is guaranteed."""
+    listed = await asyncio.to_thread(fingerprint, parts)
+    record = await _settled(backend, bucket, key, upload_id, listed)
+    if record.state is State.DONE:
+        return _answer(record, listed)
+    assembly = _Assembly(backend, bucket, record, listed)
+    try:
+        stored = await _present_parts(backend, bucket, upload_id, parts)
+        etag, size = await asyncio.to_thread(_check_parts, upload_id, parts, stored)
+        metadata = replace(record.metadata, internal={**record.metadata.internal, "etag": etag})
+        info = await backend.put_object(
+            bucket,
+            key,
+            assembly.body([(part, stored[part.part_number]) for part in parts]),
+            size=size,
+            metadata=metadata,
+            condition=condition,
+        )
+    except (S3Error, SupersededError) as error:
+        if not await assembly.release():
+            raise
+        # Another Complete may have won and deleted the parts under our hands.
+        record = await _settled(backend, bucket, key, upload_id, listed)
+        if record.state is State.DONE:
+            return _answer(record, listed)
+        if isinstance(error, SupersededError):
+            raise ServiceUnavailable("The upload is in use by another request.") from error
+        raise
+    except BaseException:
+        await assembly.release()
+        raise
+    info = replace(info, etag=etag, metadata=metadata)
+    if await assembly.finish(info):
+        await remove(backend, bucket, upload_id, keep_record=True)
+        await sweep(backend, bucket, upload_id)
+    return info
+
+
+def _answer(record: Record, listed: str) -> ObjectInfo:
+    """What the Complete that did the work answered."""
+    if record.parts != listed:
+        raise InvalidPart(fields={"UploadId": record.upload_id})
+    if record.last_modified is None:
+        raise IntegrityError(f"The record of upload {record.upload_id} has no date.")
+    return ObjectInfo(
+        key=record.key,
+        size=record.size,
+        etag=record.etag,
+        last_modified=record.last_modified,
+        metadata=replace(
+            record.metadata, internal={**record.metadata.internal, "etag": record.etag}
+        ),
+    )
+
+
+async def _settled(
+    backend: StorageBackend, bucket: str, key: str, upload_id: str, listed: str
+) -> Record:
+    """The record, once no live request is committing the same part list.
+
+    Raises:
+        NoSuchUpload
+        InvalidRequest: Another part list is being completed.
+        ServiceUnavailable: It took too long.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    delay, longest = _POLL_SECONDS
+    while True:
+        record = await find(backend, bucket, key, upload_id)
+        if not record.claimed:
+            return record
+        if record.parts != listed:
+            raise InvalidRequest("The upload is being completed with another list of parts.")
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable("The upload is being completed by another request.")
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, longest)
+
+
+async def _present_parts(
+    backend: StorageBackend, bucket: str, upload_id: str, parts: Sequence[CompletedPart]
+) -> Mapping[int, PartInfo]:
+    wanted = {part.part_number for part in parts}
+    return {
+        part.part_number: part
+        async for part in iter_parts(backend, bucket, upload_id)
+        if part.part_number in wanted
+    }
+
+
+def _part_fields(upload_id: str, part: CompletedPart) -> dict[str, str]:
+    return {"UploadId": upload_id, "PartNumber": str(part.part_number), "ETag": part.etag}
+
+
+def _check_parts(
+    upload_id: str, parts: Sequence[CompletedPart], stored: Mapping[int, PartInfo]
+) -> tuple[str, int]:
+    """Return the multipart ETag and the size of the object to be.
+
+    Raises:
+        InvalidPart, InvalidPartOrder, EntityTooSmall
+    """
+    if not parts:
+        raise InvalidPart("You must specify at least one part.", fields={"UploadId": upload_id})
+    for previous, part in itertools.pairwise(parts):
+        if part.part_number <= previous.part_number:
+            raise InvalidPartOrder(fields={"UploadId": upload_id})
+    digest = hashlib.md5(usedforsecurity=False)
+    size = 0
+    for part in parts:
+        info = stored.get(part.part_number)
+        if info is None or info.etag != part.etag:
+            raise InvalidPart(fields=_part_fields(upload_id, part))
+        if info.size < MIN_PART_SIZE and part is not parts[-1]:
+            raise EntityTooSmall(
+                fields={
+                    "ProposedSize": str(info.size),
+                    "MinSizeAllowed": str(MIN_PART_SIZE),
+                    "PartNumber": str(part.part_number),
+                    "ETag": part.etag,
+                }
+            )
+        digest.update(_raw_md5(part.etag))
+        size += info.size
+    return f"{digest.hexdigest()}-{len(parts)}", size
+
+
+def _raw_md5(etag: str) -> bytes:
+    """The sixteen bytes by which a part enters the multipart ETag.
+
+    An ETag that is no MD5 (an encrypting service, a backend with opaque ETags) is hashed: the
+    result still names this very content and still looks like a multipart ETag to clients.
+    """
+    with contextlib.suppress(ValueError):
+        if len(etag) == 32 and len(raw := bytes.fromhex(etag)) == 16:
+            return raw
+    return hashlib.md5(etag.encode(), usedforsecurity=False).digest()
+
+
+class _Assembly:
+    """One attempt to turn the parts of an upload into its object."""
+
+    def __init__(self, backend: StorageBackend, bucket: str, record: Record, listed: str) -> None:
+        self._backend = backend
+        self._bucket = bucket
+        self._open = replace(record, state=State.OPEN)
+        self._record = replace(record, parts=listed)
+        self._claimed = False
+
+    async def body(
+        self, parts: Sequence[tuple[CompletedPart, PartInfo]]
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes of all parts; the last chunk leaves after the claim only."""
+        held = b""
+        for part, expected in parts:
+            async with contextlib.aclosing(self._part(part, expected)) as chunks:
+                async for chunk in chunks:
+                    if held:
+                        yield held
+                    held = chunk
+        await self._claim()
+        if held:
+            yield held
+
+    async def _part(self, part: CompletedPart, expected: PartInfo) -> AsyncGenerator[bytes, None]:
+        upload_id = self._record.upload_id
+        fields = _part_fields(upload_id, part)
+        try:
+            reader = await self._backend.get_object(
+                self._bucket, part_key(upload_id, part.part_number)
+            )
+        except NoSuchKey as error:
+            raise InvalidPart(fields=fields) from error
+        async with reader:
+            if reader.info.etag != expected.etag or reader.info.size != expected.size:
+                raise InvalidPart(fields=fields)
+            remaining = expected.size
+            async for chunk in reader:
+                remaining -= len(chunk)
+                if chunk:
+                    yield chunk
+            if remaining:
+                raise IntegrityError(
+                    f"Part {part.part_number} of upload {upload_id} is {remaining} bytes off."
+                )
+
+    async def _claim(self) -> None:
+        claim = replace(self._record, state=State.COMMITTING)
+        self._record = await transition(self._backend, self._bucket, self._record, claim)
+        self._claimed = True
+
+    async def release(self) -> bool:
+        """After a failure: the upload is open again.
+
+        False if the claim could not be given up; it ages, and is void two minutes later.
+        """
+        if self._claimed:
+            try:
+                await transition(self._backend, self._bucket, self._record, self._open)
+            except SupersededError:
+                return True
+            except (S3Error, OSError):
+                return False
+        return True
+
+    async def finish(self, info: ObjectInfo) -> bool:
+        """Record the answer; False if that failed.
+
+        The object is stored at this point, so the call succeeds in any case. Without the
+        record the parts stay, and a repeated Complete assembles the same object again.
+        """
+        done = replace(
+            self._record,
+            state=State.DONE,
+            etag=info.etag,
+            size=info.size,
+            last_modified=info.last_modified,
+        )
+        try:
+            await transition(self._backend, self._bucket, self._record, done)
+        except (S3Error, OSError, SupersededError):
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""The S3 protocol: HTTP and XML only; knows no plugin."""

@@ -1,0 +1,201 @@
+"""The one Falcon sink: parse once, run the stages, run the operation, render.
+
+The stages come from a frozen pipeline, taken once per request: a reload in the middle of a
+request cannot mix two configurations.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import falcon
+
+from ..context import RequestContext, S3Request, admit
+from ..errors import (
+    ClientError,
+    IntegrityError,
+    InternalError,
+    InvalidURI,
+    NoSuchBucket,
+    NoSuchKey,
+    S3Error,
+)
+from ..interfaces.admission import RequestFacts
+from ..interfaces.auth import ANONYMOUS, Principal
+from . import handlers
+from .names import check_bucket_name, check_key, parse_query, split_path
+from .operations import ACTIONS, OPEN_OPERATIONS, find_operation
+from .response import S3Response
+from .wire import Exchange
+from .xml import render_error
+
+if TYPE_CHECKING:
+    from ..gateway import Gateway
+    from ..pipeline import Pipeline
+    from ..services import Clock
+
+#: Headers of every response. The request id is added to them.
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
+
+
+class S3Endpoint:
+    """Serves S3.
+
+    Args:
+        gateway: Holds the pipeline in force.
+        clock: The time, for signatures.
+        log: A structlog logger.
+    """
+
+    def __init__(self, gateway: Gateway, clock: Clock, log: Any) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._log = log
+
+    async def __call__(self, req: Any, resp: Any, **_: object) -> None:
+        """Falcon sink."""
+        exchange: Exchange = req.scope["deltaglider.exchange"]
+        request_id = uuid.uuid4().hex.upper()
+        exchange.log_fields["request_id"] = request_id
+        # Held until the last byte of the answer has been sent.
+        pipeline = exchange.resources.enter_context(self._gateway.acquire())
+        response: S3Response
+        try:
+            request = parse_request(req.scope, exchange, request_id, self._clock)
+            exchange.operation = request.operation
+            exchange.log_fields.update(bucket=request.bucket, key=request.key)
+            response = await self._serve(request, pipeline, exchange)
+        except S3Error as error:
+            response = self._render_error(error, req.scope, exchange, request_id)
+        except Exception:
+            self._log.exception("request failed", **exchange.log_fields)
+            response = self._render_error(InternalError(), req.scope, exchange, request_id)
+        _fill(resp, response, request_id, req.method)
+        if response.stream is not None:
+            exchange.resources.push_async_callback(_close, response.stream)
+
+    async def _serve(
+        self, request: S3Request, pipeline: Pipeline, exchange: Exchange
+    ) -> S3Response:
+        facts = RequestFacts(
+            method=request.method,
+            operation=request.operation,
+            bucket=request.bucket,
+            key=request.key,
+            client_ip=request.client_ip,
+            has_credentials=request.has_credentials,
+        )
+        admit(pipeline.admission_rules, facts)
+        for gate in pipeline.gates_before_auth:
+            await gate.check(request, None)
+        principal = await _authenticate(request, pipeline)
+        exchange.log_fields["user"] = principal.name
+        for gate in pipeline.gates_after_auth:
+            await gate.check(request, principal)
+        context = RequestContext(request=request, principal=principal, pipeline=pipeline)
+        if request.operation not in OPEN_OPERATIONS:
+            if request.bucket:
+                check_bucket_name(request.bucket, creating=request.operation == "create_bucket")
+            if request.key:
+                check_key(request.key)
+            context.authorize(ACTIONS[request.operation], request.bucket, request.key)
+        return await handlers.HANDLERS[request.operation](context)
+
+    def _render_error(
+        self, error: S3Error, scope: Mapping[str, Any], exchange: Exchange, request_id: str
+    ) -> S3Response:
+        bucket, key = exchange.log_fields.get("bucket", ""), exchange.log_fields.get("key", "")
+        if isinstance(error, NoSuchKey) and "Key" not in error.fields:
+            error.fields["Key"] = key
+        if isinstance(error, NoSuchBucket) and "BucketName" not in error.fields:
+            error.fields["BucketName"] = bucket
+        if not isinstance(error, ClientError):
+            self._log.error(
+                "request failed", error=str(error), code=error.code, **exchange.log_fields
+            )
+        if isinstance(error, IntegrityError):
+            # The text names references and digests: for the log, not for the client.
+            error = InternalError()
+        exchange.log_fields["error"] = error.code
+        resource = scope.get("raw_path", b"/").decode("latin-1")
+        return S3Response(
+            status=error.status,
+            headers={"Content-Type": "application/xml", **error.headers},
+            body=render_error(error, resource=resource, request_id=request_id),
+        )
+
+
+async def _authenticate(request: S3Request, pipeline: Pipeline) -> Principal:
+    for authenticator in pipeline.authenticators:
+        principal = await authenticator.authenticate(request)
+        if principal is not None:
+            return principal
+    return ANONYMOUS
+
+
+def parse_request(
+    scope: Mapping[str, Any], exchange: Exchange, request_id: str, clock: Clock
+) -> S3Request:
+    """Read the ASGI scope once. Raises ``InvalidURI``."""
+    header_list = [(_text(name).lower(), _text(value)) for name, value in scope["headers"]]
+    headers: dict[str, str] = {}
+    for name, value in header_list:
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    try:
+        raw_path = scope["raw_path"].decode("ascii")
+        raw_query = scope["query_string"].decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidURI from None
+    bucket, key = split_path(raw_path)
+    query = parse_query(raw_query)
+    client = scope.get("client")
+    return S3Request(
+        request_id=request_id,
+        method=scope["method"],
+        raw_path=raw_path,
+        raw_query=raw_query,
+        bucket=bucket,
+        key=key,
+        operation=find_operation(scope["method"], bucket, key, query, headers),
+        query=query,
+        headers=headers,
+        header_list=header_list,
+        scheme=scope.get("scheme", "http"),
+        client_ip=client[0] if client else "",
+        received=clock.now(),
+        body=exchange.body,
+    )
+
+
+def _text(raw: bytes) -> str:
+    """Header bytes as text: clients that send non-ASCII metadata send UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _fill(resp: Any, response: S3Response, request_id: str, method: str) -> None:
+    resp.status = response.status
+    headers = {**SECURITY_HEADERS, **response.headers}
+    headers["x-amz-request-id"] = request_id
+    for name, value in headers.items():
+        # Falcon encodes header values as latin-1; this way UTF-8 bytes go out.
+        resp.set_header(name, value.encode("utf-8").decode("latin-1"))
+    if response.stream is not None:
+        resp.stream = response.stream
+    elif method != "HEAD":
+        resp.data = response.body
+
+
+async def _close(stream: Any) -> None:
+    aclose = getattr(stream, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+async def not_found(req: Any, resp: Any, **_: object) -> None:
+    """Answer for paths below ``/_/`` that nothing serves."""
+    raise falcon.HTTPNotFound(title="Not found", description=f"Nothing is served at {req.path}.")

@@ -1,0 +1,170 @@
+"""Multipart uploads.
+
+Source: AWS, "Uploading and copying objects using multipart upload", "Multipart upload limits".
+"""
+
+from __future__ import annotations
+
+from ..context import RequestContext, S3Request
+from ..errors import InvalidArgument, NoSuchUpload
+from ..interfaces.storage import CompletedPart
+from . import conditions, xml
+from .copying import slow_xml
+from .listing import integer_param
+from .object_headers import metadata_of_request, refuse_unsupported
+from .objects import MAX_SINGLE_PUT, precheck
+from .payload import open_payload, read_limited, read_optional
+from .response import S3Response, xml_response
+
+MAX_PARTS = 10_000
+#: Largest CompleteMultipartUpload document: 10,000 parts with five checksums each.
+MAX_COMPLETE_BODY = 16 * 1024**2
+
+
+def part_number_of(request: S3Request) -> int:
+    """``partNumber``, 1 to 10,000. Raises ``InvalidArgument``."""
+    value = request.param("partNumber") or ""
+    number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
+    if not 1 <= number <= MAX_PARTS:
+        raise InvalidArgument(
+            f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive",
+            fields={"ArgumentName": "partNumber", "ArgumentValue": value},
+        )
+    return number
+
+
+def upload_id_of(request: S3Request) -> str:
+    """``uploadId``. Raises ``NoSuchUpload`` if it is empty."""
+    value = request.param("uploadId")
+    if not value:
+        raise NoSuchUpload(fields={"UploadId": ""})
+    return value
+
+
+async def create_multipart_upload(context: RequestContext) -> S3Response:
+    """POST /bucket/key?uploads."""
+    request = context.request
+    refuse_unsupported(request.headers)
+    metadata = metadata_of_request(request)
+    await read_optional(request, context.principal, 0)
+    storage, bucket = context.storage()
+    await storage.head_bucket(bucket)
+    upload_id = await storage.create_multipart_upload(bucket, request.key, metadata=metadata)
+    headers = {
+        f"x-amz-checksum-{name}": request.headers[f"x-amz-checksum-{name}"]
+        for name in ("algorithm", "type")
+        if f"x-amz-checksum-{name}" in request.headers
+    }
+    return xml_response(
+        xml.render_initiate_multipart_upload_result(request.bucket, request.key, upload_id),
+        headers=headers,
+    )
+
+
+async def upload_part(context: RequestContext) -> S3Response:
+    """PUT /bucket/key?partNumber&uploadId."""
+    request = context.request
+    part_number, upload_id = part_number_of(request), upload_id_of(request)
+    refuse_unsupported(request.headers)
+    limit = min(MAX_SINGLE_PUT, context.pipeline.settings.advanced.max_object_size)
+    payload = open_payload(request, context.principal, max_size=limit)
+    storage, bucket = context.storage()
+    part = await storage.upload_part(
+        bucket, request.key, upload_id, part_number, payload, size=payload.size
+    )
+    headers = {"ETag": f'"{part.etag}"'}
+    for algorithm, value in payload.checksums.items():
+        headers[f"x-amz-checksum-{algorithm}"] = value
+    return S3Response(headers=headers)
+
+
+async def complete_multipart_upload(context: RequestContext) -> S3Response:
+    """POST /bucket/key?uploadId."""
+    request = context.request
+    upload_id = upload_id_of(request)
+    condition = conditions.write_condition(request.headers)
+    payload = open_payload(request, context.principal, max_size=MAX_COMPLETE_BODY)
+    listed = xml.parse_complete_multipart(await read_limited(payload, MAX_COMPLETE_BODY))
+    xml.check_part_order([part.part_number for part in listed])
+    parts = [CompletedPart(part_number=p.part_number, etag=p.etag) for p in listed]
+    storage, bucket = context.storage()
+    await storage.head_bucket(bucket)
+    if condition is not None:
+        await precheck(storage, bucket, request.key, condition)
+
+    async def complete() -> bytes:
+        info = await storage.complete_multipart_upload(
+            bucket, request.key, upload_id, parts, condition=condition
+        )
+        return xml.render_complete_multipart_upload_result(
+            f"/{request.bucket}/{request.key}", request.bucket, request.key, info.etag
+        )
+
+    return await slow_xml(complete, request)
+
+
+async def abort_multipart_upload(context: RequestContext) -> S3Response:
+    """DELETE /bucket/key?uploadId."""
+    request = context.request
+    storage, bucket = context.storage()
+    await storage.abort_multipart_upload(bucket, request.key, upload_id_of(request))
+    return S3Response(status=204)
+
+
+async def list_parts(context: RequestContext) -> S3Response:
+    """GET /bucket/key?uploadId."""
+    request = context.request
+    upload_id = upload_id_of(request)
+    max_parts = min(integer_param(request, "max-parts", 1000), 1000)
+    marker = integer_param(request, "part-number-marker", 0)
+    storage, bucket = context.storage()
+    page = await storage.list_parts(
+        bucket,
+        request.key,
+        upload_id,
+        part_number_marker=marker,
+        max_parts=max(max_parts, 1),
+    )
+    return xml_response(
+        xml.render_list_parts_result(
+            request.bucket,
+            request.key,
+            upload_id,
+            page,
+            part_number_marker=marker,
+            max_parts=max_parts,
+            encoding_type=request.param("encoding-type"),
+        )
+    )
+
+
+async def list_multipart_uploads(context: RequestContext) -> S3Response:
+    """GET /bucket?uploads."""
+    request = context.request
+    max_uploads = min(integer_param(request, "max-uploads", 1000), 1000)
+    prefix = request.param("prefix") or ""
+    delimiter = request.param("delimiter") or ""
+    key_marker = request.param("key-marker") or ""
+    # An upload id marker without a key marker is ignored, as AWS documents.
+    upload_id_marker = (request.param("upload-id-marker") or "") if key_marker else ""
+    storage, bucket = context.storage()
+    page = await storage.list_multipart_uploads(
+        bucket,
+        prefix=prefix,
+        delimiter=delimiter,
+        key_marker=key_marker,
+        upload_id_marker=upload_id_marker,
+        max_uploads=max(max_uploads, 1),
+    )
+    return xml_response(
+        xml.render_list_multipart_uploads_result(
+            request.bucket,
+            page,
+            prefix=prefix,
+            delimiter=delimiter,
+            key_marker=key_marker,
+            upload_id_marker=upload_id_marker,
+            max_uploads=max_uploads,
+            encoding_type=request.param("encoding-type"),
+        )
+    )

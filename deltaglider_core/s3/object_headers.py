@@ -1,0 +1,183 @@
+"""Object metadata between HTTP headers and storage.
+
+Source: AWS, "PutObject", "GetObject" and "Working with object metadata".
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+
+from ..context import S3Request
+from ..errors import (
+    InvalidArgument,
+    InvalidStorageClass,
+    MetadataTooLarge,
+    NotImplementedS3,
+)
+from ..interfaces.storage import STORED_HEADERS, ObjectInfo, ObjectMetadata
+from .xml import http_date
+
+USER_PREFIX = "x-amz-meta-"
+#: AWS: names without the prefix plus values, in bytes of UTF-8.
+MAX_USER_METADATA_BYTES = 2048
+#: AWS limits all request headers together to 8 KB; what we store of them stays below that.
+MAX_STORED_HEADER_BYTES = 8192
+
+DEFAULT_CONTENT_TYPE = "application/octet-stream"
+
+#: ``response-*`` query parameters of GET and HEAD, and the header each one replaces.
+OVERRIDES = {
+    "response-content-type": "Content-Type",
+    "response-content-language": "Content-Language",
+    "response-expires": "Expires",
+    "response-cache-control": "Cache-Control",
+    "response-content-disposition": "Content-Disposition",
+    "response-content-encoding": "Content-Encoding",
+}
+
+_STORAGE_CLASSES = frozenset(
+    {
+        "STANDARD",
+        "REDUCED_REDUNDANCY",
+        "STANDARD_IA",
+        "ONEZONE_IA",
+        "INTELLIGENT_TIERING",
+        "GLACIER",
+        "DEEP_ARCHIVE",
+        "OUTPOSTS",
+        "GLACIER_IR",
+        "SNOW",
+        "EXPRESS_ONEZONE",
+    }
+)
+#: ACLs that mean what every object here has: its owner, and nobody else.
+_PRIVATE_ACLS = frozenset({"private", "bucket-owner-full-control", "bucket-owner-read"})
+
+_UNSUPPORTED_HEADERS = (
+    "x-amz-tagging",
+    "x-amz-object-lock-mode",
+    "x-amz-object-lock-retain-until-date",
+    "x-amz-object-lock-legal-hold",
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-customer-key",
+    "x-amz-server-side-encryption-context",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-website-redirect-location",
+    "x-amz-write-offset-bytes",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write",
+    "x-amz-grant-write-acp",
+)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def refuse_unsupported(headers: Mapping[str, str]) -> None:
+    """Raise where a header asks for something this service would silently not do."""
+    for name in _UNSUPPORTED_HEADERS:
+        if name in headers:
+            raise NotImplementedS3(
+                f"The header {name} is not supported by this service.",
+                fields={"Header": name},
+            )
+    if headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
+        raise NotImplementedS3(
+            "Server-side encryption with AWS KMS is not supported by this service.",
+            fields={"Header": "x-amz-server-side-encryption"},
+        )
+    storage_class = headers.get("x-amz-storage-class", "STANDARD")
+    if storage_class not in _STORAGE_CLASSES:
+        raise InvalidStorageClass(fields={"StorageClassRequested": storage_class})
+    if storage_class != "STANDARD":
+        raise NotImplementedS3(
+            f"The storage class {storage_class} is not supported; objects are STANDARD.",
+            fields={"Header": "x-amz-storage-class"},
+        )
+    refuse_unsupported_acl(headers)
+
+
+def refuse_unsupported_acl(headers: Mapping[str, str]) -> None:
+    """Raise for a canned ACL that would share the object or bucket."""
+    acl = headers.get("x-amz-acl", "private")
+    if acl not in _PRIVATE_ACLS:
+        raise NotImplementedS3(
+            f"The ACL {acl} is not supported; objects belong to their owner alone.",
+            fields={"Header": "x-amz-acl"},
+        )
+
+
+def metadata_of_request(request: S3Request) -> ObjectMetadata:
+    """Read the metadata that a write carries, and give the write its id.
+
+    Raises:
+        MetadataTooLarge: User metadata above 2 KB.
+        InvalidArgument: A value that no response header could carry.
+    """
+    stored: dict[str, str] = {}
+    for name in STORED_HEADERS:
+        value = request.headers.get(name)
+        if value is None:
+            continue
+        if name == "content-encoding":
+            # "aws-chunked" describes the transfer, not the object.
+            codings = [c.strip() for c in value.split(",")]
+            value = ",".join(c for c in codings if c and c.lower() != "aws-chunked")
+        value = value.strip()
+        if value:
+            stored[name] = _checked(name, value)
+    user: dict[str, str] = {}
+    for name, value in request.headers.items():
+        if name.startswith(USER_PREFIX) and len(name) > len(USER_PREFIX):
+            user[name[len(USER_PREFIX) :]] = _checked(name, value.strip())
+    size = _bytes_of(user)
+    if size > MAX_USER_METADATA_BYTES:
+        raise MetadataTooLarge(
+            fields={"Size": str(size), "MaxSizeAllowed": str(MAX_USER_METADATA_BYTES)}
+        )
+    if _bytes_of(stored) > MAX_STORED_HEADER_BYTES:
+        raise MetadataTooLarge(
+            fields={"Size": str(_bytes_of(stored)), "MaxSizeAllowed": str(MAX_STORED_HEADER_BYTES)}
+        )
+    return ObjectMetadata(headers=stored, user=user, internal=new_write())
+
+
+def new_write() -> dict[str, str]:
+    """Internal metadata of a new write: its random id."""
+    return {"write-id": secrets.token_hex(16)}
+
+
+def _checked(name: str, value: str) -> str:
+    if _CONTROL.search(value):
+        raise InvalidArgument(
+            f"The value of {name} holds a control character.",
+            fields={"ArgumentName": name},
+        )
+    return value
+
+
+def _bytes_of(pairs: Mapping[str, str]) -> int:
+    return sum(len(name.encode()) + len(value.encode()) for name, value in pairs.items())
+
+
+def object_headers(request: S3Request, info: ObjectInfo) -> dict[str, str]:
+    """Headers of a GET or HEAD, without length and range."""
+    metadata = info.metadata or ObjectMetadata()
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Type": metadata.headers.get("content-type") or DEFAULT_CONTENT_TYPE,
+        "ETag": f'"{info.etag}"',
+        "Last-Modified": http_date(info.last_modified),
+    }
+    for name, value in metadata.headers.items():
+        headers[name.title()] = value
+    for name, value in metadata.user.items():
+        headers[USER_PREFIX + name] = value
+    for name, header in OVERRIDES.items():
+        override = request.param(name)
+        if override:
+            headers[header] = _checked(name, override)
+    return headers

@@ -1,0 +1,164 @@
+"""The edge between ASGI and the S3 endpoint: what Falcon and uvicorn leave to the application.
+
+- A request body is asked for only when an operation reads it, so that ``Expect:
+  100-continue`` gets its answer before the body is sent (RFC 9110 section 10.1.1). Falcon asks
+  for the first event before it routes; it gets an empty one here.
+- A response to a request whose body was not read ends the connection, and lingers first:
+  closing a socket with unread data makes the kernel reset it, and the client would lose the
+  answer (RFC 9112 section 9.6).
+- ASGI servers ignore what is sent to a client that has gone; here it raises, so that nothing
+  is decoded for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from ..errors import IncompleteBody, RequestTimeout
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = dict[str, Any]
+
+#: Seconds in which a client must send the next piece of a body. AWS closes after about 20.
+BODY_IDLE_SECONDS = 60.0
+#: How much of an unread body is discarded, and for how long, before the connection is closed.
+LINGER_BYTES = 64 * 1024 * 1024
+LINGER_SECONDS = 5.0
+
+
+class ClientDisconnected(Exception):
+    """The client closed the connection while it was being answered."""
+
+
+class WireBody:
+    """The request body as it comes over the wire."""
+
+    def __init__(self, receive: Receive, *, present: bool, idle_seconds: float) -> None:
+        self._receive = receive
+        self._idle_seconds = idle_seconds
+        self.finished = not present
+        self.disconnected = False
+        self.received_bytes = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece, never empty.
+
+        Raises:
+            IncompleteBody: The client went away.
+            RequestTimeout: Nothing came for ``BODY_IDLE_SECONDS``.
+        """
+        while not self.finished:
+            if self.disconnected:
+                raise IncompleteBody
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    event = await self._receive()
+            except TimeoutError:
+                raise RequestTimeout from None
+            if event["type"] == "http.disconnect":
+                self.disconnected = True
+                raise IncompleteBody
+            self.finished = not event.get("more_body", False)
+            data: bytes = event.get("body", b"")
+            if data:
+                self.received_bytes += len(data)
+                return data
+        raise StopAsyncIteration
+
+    async def discard(self, max_bytes: int, seconds: float) -> None:
+        """Read and drop what is left, up to a limit in bytes and time; never raises."""
+        try:
+            async with asyncio.timeout(seconds):
+                async for piece in self:
+                    max_bytes -= len(piece)
+                    if max_bytes < 0:
+                        return
+        except (TimeoutError, IncompleteBody, RequestTimeout):
+            return
+
+
+class Exchange:
+    """One request and its response, between the server and the application.
+
+    Attributes:
+        body: The request body.
+        status: Status sent, 0 before.
+        sent_bytes: Body bytes sent.
+        operation: Set by the endpoint, for metrics and the log.
+        log_fields: Set by the endpoint, added to the line in the log.
+        resources: Closed when the exchange ends, however it ends.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, idle_seconds: float = BODY_IDLE_SECONDS
+    ) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        present = b"transfer-encoding" in headers or length.strip() not in (b"0", b"")
+        self.body = WireBody(receive, present=present, idle_seconds=idle_seconds)
+        self.status = 0
+        self.sent_bytes = 0
+        self.operation = "unknown"
+        self.log_fields: dict[str, Any] = {}
+        self.resources = contextlib.AsyncExitStack()
+        self.started = time.perf_counter()
+        self._receive = receive
+        self._send = send
+        self._first = True
+        self._closing = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def receive(self) -> Message:
+        """ASGI receive for the framework: an empty first event, then the real ones."""
+        if self._first:
+            self._first = False
+            return {"type": "http.request", "body": b"", "more_body": not self.body.finished}
+        return await self._receive()
+
+    async def send(self, message: Message) -> None:
+        """ASGI send for the framework.
+
+        Raises:
+            ClientDisconnected: The client has gone; there is nobody to send to.
+        """
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if not self.body.finished:
+                self._closing = True
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await self._send(message)
+            return
+        more = message.get("more_body", False)
+        self.sent_bytes += len(message.get("body", b""))
+        if more and self.body.finished:
+            self._watch()
+        if self._watcher is not None and self._watcher.done():
+            raise ClientDisconnected
+        if not more and self._closing:
+            await self._send({**message, "more_body": True})
+            await self.body.discard(LINGER_BYTES, LINGER_SECONDS)
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._wait_for_disconnect())
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def close(self) -> None:
+        """Free everything; called once, after the application returned or raised."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        await self.resources.aclose()

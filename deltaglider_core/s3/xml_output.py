@@ -1,0 +1,361 @@
+"""The XML documents that S3 answers with.
+
+Every renderer takes plain records and returns UTF-8 bytes that begin with ``DECLARATION``.
+
+Source: AWS, Amazon S3 API Reference, "Response Elements" of each operation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from urllib.parse import quote_plus
+
+from ..errors import S3Error
+from ..interfaces.storage import (
+    BucketInfo,
+    ObjectInfo,
+    ObjectPage,
+    PartInfo,
+    PartPage,
+    UploadPage,
+)
+from .xml_input import DeleteEntry
+
+DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+OWNER_ID = OWNER_NAME = "deltaglider"
+STORAGE_CLASS = "STANDARD"
+
+# CR, LF and TAB become references, or XML parsers would turn them into other white space.
+# The other control characters have no place in XML 1.0 at all; AWS writes references to
+# them, and clients that have such keys ask for encoding-type=url.
+_SPECIAL = re.compile('[&<>"\\x00-\\x1f\\x7f-\\x9f\ud800-\udfff\ufffe\uffff]')
+_NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+
+
+def escape(text: str) -> str:
+    """Text as element content or attribute value."""
+    return _SPECIAL.sub(lambda match: _NAMED.get(match[0]) or f"&#x{ord(match[0]):X};", text)
+
+
+def encode_key(text: str) -> str:
+    """A key, prefix or delimiter under ``encoding-type=url``: ``/`` stays, a space is ``+``.
+
+    SDKs decode it as an HTML form value, so ``+`` itself is ``%2B``.
+    """
+    return quote_plus(text, safe="/")
+
+
+def timestamp(time: datetime) -> str:
+    """``2026-01-02T03:04:05.000Z``; S3 counts whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def http_date(time: datetime) -> str:
+    """``Fri, 02 Jan 2026 03:04:05 GMT`` (RFC 9110 section 5.6.7)."""
+    return format_datetime(time.astimezone(UTC), usegmt=True)
+
+
+class XmlWriter:
+    """Builds one document, front to back.
+
+    Args:
+        root: Name of the root element.
+        namespace: Its default namespace; empty for none.
+    """
+
+    def __init__(self, root: str, namespace: str = NAMESPACE) -> None:
+        xmlns = f' xmlns="{escape(namespace)}"' if namespace else ""
+        self._root = root
+        self._parts = [f"<{root}{xmlns}>"]
+
+    def leaf(self, name: str, value: str | int | bool | None) -> None:
+        """Add an element with text; None adds nothing."""
+        if value is None:
+            return
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        self._parts.append(f"<{name}>{escape(str(value))}</{name}>")
+
+    @contextmanager
+    def element(self, name: str, attributes: str = "") -> Iterator[None]:
+        """Add an element whose content is written inside the ``with`` block."""
+        self._parts.append(f"<{name}{attributes}>")
+        yield
+        self._parts.append(f"</{name}>")
+
+    def finish(self) -> bytes:
+        """The whole document."""
+        return DECLARATION + f"{''.join(self._parts)}</{self._root}>".encode()
+
+
+def render_error(error: S3Error, *, resource: str, request_id: str) -> bytes:
+    """``Error``; it has no namespace."""
+    xml = XmlWriter("Error", namespace="")
+    xml.leaf("Code", error.code)
+    xml.leaf("Message", error.text)
+    for name, value in error.fields.items():
+        xml.leaf(name, value)
+    xml.leaf("Resource", resource)
+    xml.leaf("RequestId", request_id)
+    return xml.finish()
+
+
+def render_empty(root: str) -> bytes:
+    """A document without content, e.g. ``LocationConstraint``, ``VersioningConfiguration``."""
+    return XmlWriter(root).finish()
+
+
+def render_acl() -> bytes:
+    """``AccessControlPolicy``: the owner has full control, nobody else has any."""
+    xml = XmlWriter("AccessControlPolicy")
+    _owner(xml)
+    schema = "http://www.w3.org/2001/XMLSchema-instance"
+    with xml.element("AccessControlList"), xml.element("Grant"):
+        with xml.element("Grantee", f' xmlns:xsi="{schema}" xsi:type="CanonicalUser"'):
+            xml.leaf("ID", OWNER_ID)
+            xml.leaf("DisplayName", OWNER_NAME)
+        xml.leaf("Permission", "FULL_CONTROL")
+    return xml.finish()
+
+
+def render_list_buckets(
+    buckets: Sequence[BucketInfo],
+    *,
+    region: str = "",
+    prefix: str = "",
+    next_token: str | None = None,
+) -> bytes:
+    """``ListAllMyBucketsResult``; ``next_token`` where more follow."""
+    xml = XmlWriter("ListAllMyBucketsResult")
+    _owner(xml)
+    with xml.element("Buckets"):
+        for bucket in buckets:
+            with xml.element("Bucket"):
+                xml.leaf("Name", bucket.name)
+                xml.leaf("CreationDate", timestamp(bucket.created))
+                xml.leaf("BucketRegion", region or None)
+    xml.leaf("Prefix", prefix or None)
+    xml.leaf("ContinuationToken", next_token)
+    return xml.finish()
+
+
+def render_list_objects(
+    bucket: str,
+    page: ObjectPage,
+    *,
+    prefix: str,
+    delimiter: str,
+    marker: str,
+    max_keys: int,
+    encoding_type: str | None,
+) -> bytes:
+    """``ListBucketResult`` of version 1; ``NextMarker`` only with a delimiter."""
+    encode = _encoder(encoding_type)
+    xml = XmlWriter("ListBucketResult")
+    xml.leaf("Name", bucket)
+    xml.leaf("Prefix", encode(prefix))
+    xml.leaf("Marker", encode(marker))
+    if delimiter and page.next_after is not None:
+        xml.leaf("NextMarker", encode(page.next_after))
+    _listing(xml, page, delimiter, max_keys, encoding_type, owner=True)
+    return xml.finish()
+
+
+def render_list_objects_v2(
+    bucket: str,
+    page: ObjectPage,
+    *,
+    prefix: str,
+    delimiter: str,
+    start_after: str,
+    continuation_token: str | None,
+    next_token: str | None,
+    max_keys: int,
+    encoding_type: str | None,
+    fetch_owner: bool,
+) -> bytes:
+    """``ListBucketResult`` of version 2."""
+    encode = _encoder(encoding_type)
+    xml = XmlWriter("ListBucketResult")
+    xml.leaf("Name", bucket)
+    xml.leaf("Prefix", encode(prefix))
+    xml.leaf("StartAfter", encode(start_after) if start_after else None)
+    xml.leaf("ContinuationToken", continuation_token)
+    xml.leaf("NextContinuationToken", next_token)
+    xml.leaf("KeyCount", len(page.objects) + len(page.prefixes))
+    _listing(xml, page, delimiter, max_keys, encoding_type, owner=fetch_owner)
+    return xml.finish()
+
+
+def render_list_multipart_uploads_result(
+    bucket: str,
+    page: UploadPage,
+    *,
+    prefix: str,
+    delimiter: str,
+    key_marker: str,
+    upload_id_marker: str,
+    max_uploads: int,
+    encoding_type: str | None,
+) -> bytes:
+    """``ListMultipartUploadsResult``."""
+    encode = _encoder(encoding_type)
+    xml = XmlWriter("ListMultipartUploadsResult")
+    xml.leaf("Bucket", bucket)
+    xml.leaf("KeyMarker", encode(key_marker))
+    xml.leaf("UploadIdMarker", upload_id_marker)
+    if page.next_marker is not None:
+        xml.leaf("NextKeyMarker", encode(page.next_marker[0]))
+        xml.leaf("NextUploadIdMarker", page.next_marker[1])
+    xml.leaf("Prefix", encode(prefix))
+    xml.leaf("Delimiter", encode(delimiter) if delimiter else None)
+    xml.leaf("EncodingType", encoding_type)
+    xml.leaf("MaxUploads", max_uploads)
+    xml.leaf("IsTruncated", page.next_marker is not None)
+    for upload in page.uploads:
+        with xml.element("Upload"):
+            xml.leaf("Key", encode(upload.key))
+            xml.leaf("UploadId", upload.upload_id)
+            _owner(xml, "Initiator")
+            _owner(xml)
+            xml.leaf("StorageClass", STORAGE_CLASS)
+            xml.leaf("Initiated", timestamp(upload.initiated))
+    _prefixes(xml, page.prefixes, encoding_type)
+    return xml.finish()
+
+
+def render_list_parts_result(
+    bucket: str,
+    key: str,
+    upload_id: str,
+    page: PartPage,
+    *,
+    part_number_marker: int,
+    max_parts: int,
+    encoding_type: str | None = None,
+) -> bytes:
+    """``ListPartsResult``."""
+    xml = XmlWriter("ListPartsResult")
+    xml.leaf("Bucket", bucket)
+    xml.leaf("Key", _encoder(encoding_type)(key))
+    xml.leaf("EncodingType", encoding_type)
+    xml.leaf("UploadId", upload_id)
+    _owner(xml, "Initiator")
+    _owner(xml)
+    xml.leaf("StorageClass", STORAGE_CLASS)
+    xml.leaf("PartNumberMarker", part_number_marker)
+    xml.leaf("NextPartNumberMarker", page.next_marker)
+    xml.leaf("MaxParts", max_parts)
+    xml.leaf("IsTruncated", page.next_marker is not None)
+    for part in page.parts:
+        with xml.element("Part"):
+            xml.leaf("PartNumber", part.part_number)
+            xml.leaf("LastModified", timestamp(part.last_modified))
+            xml.leaf("ETag", f'"{part.etag}"')
+            xml.leaf("Size", part.size)
+    return xml.finish()
+
+
+def render_initiate_multipart_upload_result(bucket: str, key: str, upload_id: str) -> bytes:
+    """``InitiateMultipartUploadResult``."""
+    xml = XmlWriter("InitiateMultipartUploadResult")
+    xml.leaf("Bucket", bucket)
+    xml.leaf("Key", key)
+    xml.leaf("UploadId", upload_id)
+    return xml.finish()
+
+
+def render_complete_multipart_upload_result(
+    location: str, bucket: str, key: str, etag: str
+) -> bytes:
+    """``CompleteMultipartUploadResult``."""
+    xml = XmlWriter("CompleteMultipartUploadResult")
+    xml.leaf("Location", location)
+    xml.leaf("Bucket", bucket)
+    xml.leaf("Key", key)
+    xml.leaf("ETag", f'"{etag}"')
+    return xml.finish()
+
+
+def render_copy_object_result(info: ObjectInfo) -> bytes:
+    """``CopyObjectResult``."""
+    return _copy_result("CopyObjectResult", info)
+
+
+def render_copy_part_result(part: PartInfo) -> bytes:
+    """``CopyPartResult``."""
+    return _copy_result("CopyPartResult", part)
+
+
+def render_delete_result(
+    results: Sequence[tuple[DeleteEntry, S3Error | None]], *, quiet: bool
+) -> bytes:
+    """``DeleteResult``; ``quiet`` shows errors only."""
+    xml = XmlWriter("DeleteResult")
+    for entry, error in results:
+        if error is None and not quiet:
+            with xml.element("Deleted"):
+                xml.leaf("Key", entry.key)
+                xml.leaf("VersionId", entry.version_id)
+        elif error is not None:
+            with xml.element("Error"):
+                xml.leaf("Key", entry.key)
+                xml.leaf("VersionId", entry.version_id)
+                xml.leaf("Code", error.code)
+                xml.leaf("Message", error.text)
+    return xml.finish()
+
+
+def _encoder(encoding_type: str | None) -> Callable[[str], str]:
+    return encode_key if encoding_type == "url" else str
+
+
+def _listing(
+    xml: XmlWriter,
+    page: ObjectPage,
+    delimiter: str,
+    max_keys: int,
+    encoding_type: str | None,
+    *,
+    owner: bool,
+) -> None:
+    encode = _encoder(encoding_type)
+    xml.leaf("MaxKeys", max_keys)
+    xml.leaf("Delimiter", encode(delimiter) if delimiter else None)
+    xml.leaf("EncodingType", encoding_type)
+    xml.leaf("IsTruncated", page.next_after is not None)
+    for info in page.objects:
+        with xml.element("Contents"):
+            xml.leaf("Key", encode(info.key))
+            xml.leaf("LastModified", timestamp(info.last_modified))
+            xml.leaf("ETag", f'"{info.etag}"')
+            xml.leaf("Size", info.size)
+            if owner:
+                _owner(xml)
+            xml.leaf("StorageClass", STORAGE_CLASS)
+    _prefixes(xml, page.prefixes, encoding_type)
+
+
+def _prefixes(xml: XmlWriter, prefixes: Sequence[str], encoding_type: str | None) -> None:
+    encode = _encoder(encoding_type)
+    for prefix in prefixes:
+        with xml.element("CommonPrefixes"):
+            xml.leaf("Prefix", encode(prefix))
+
+
+def _owner(xml: XmlWriter, name: str = "Owner") -> None:
+    with xml.element(name):
+        xml.leaf("ID", OWNER_ID)
+        xml.leaf("DisplayName", OWNER_NAME)
+
+
+def _copy_result(root: str, info: ObjectInfo | PartInfo) -> bytes:
+    xml = XmlWriter(root)
+    xml.leaf("LastModified", timestamp(info.last_modified))
+    xml.leaf("ETag", f'"{info.etag}"')
+    return xml.finish()

@@ -1,0 +1,138 @@
+"""The exchange between server and framework, by scripted events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from deltaglider_core.errors import IncompleteBody, RequestTimeout
+from deltaglider_core.s3.wire import ClientDisconnected, Exchange
+
+CHUNKED = [(b"transfer-encoding", b"chunked")]
+
+
+class Server:
+    """Plays the server: hands out events in turn, and keeps what it is sent."""
+
+    def __init__(self, events: Sequence[dict[str, Any]] = ()) -> None:
+        self.events = list(events)
+        self.received = 0
+        self.sent: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        self.received += 1
+        if not self.events:
+            await asyncio.Event().wait()
+        return self.events.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+    def exchange(
+        self, headers: Sequence[tuple[bytes, bytes]] = (), *, idle_seconds: float = 5
+    ) -> Exchange:
+        scope = {"type": "http", "method": "PUT", "headers": list(headers)}
+        return Exchange(scope, self.receive, self.send, idle_seconds=idle_seconds)
+
+
+def request(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+START = {"type": "http.response.start", "status": 403, "headers": [(b"etag", b"x")]}
+
+
+def last(body: bytes = b"") -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": False}
+
+
+async def test_nothing_is_received_before_somebody_reads() -> None:
+    server = Server([request(b"data")])
+    exchange = server.exchange([(b"content-length", b"4")])
+    assert await exchange.receive() == request(b"", more=True)
+    assert server.received == 0
+    assert [piece async for piece in exchange.body] == [b"data"]
+    assert exchange.body.received_bytes == 4
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"0")]])
+async def test_a_request_without_body_is_read_at_once(headers: Any) -> None:
+    server = Server()
+    exchange = server.exchange(headers)
+    assert await exchange.receive() == request(b"")
+    assert [piece async for piece in exchange.body] == []
+    assert server.received == 0
+
+
+async def test_empty_events_are_passed_over() -> None:
+    server = Server([request(b"", more=True), request(b"a", more=True), request(b"")])
+    assert [piece async for piece in server.exchange(CHUNKED).body] == [b"a"]
+
+
+async def test_client_that_goes_away_is_an_incomplete_body_for_ever() -> None:
+    server = Server([request(b"a", more=True), {"type": "http.disconnect"}])
+    body = server.exchange(CHUNKED).body
+    assert await anext(body) == b"a"
+    for _ in range(2):
+        with pytest.raises(IncompleteBody):
+            await anext(body)
+    assert body.disconnected
+
+
+async def test_client_that_sends_nothing_times_out() -> None:
+    body = Server().exchange(CHUNKED, idle_seconds=0.01).body
+    with pytest.raises(RequestTimeout):
+        await anext(body)
+
+
+async def test_connection_ends_after_an_answer_to_an_unread_body() -> None:
+    server = Server([request(b"x" * 10, more=True), request(b"y" * 5)])
+    exchange = server.exchange(CHUNKED)
+    await exchange.send(START)
+    await exchange.send(last(b"refused"))
+    assert server.sent == [
+        {**START, "headers": [(b"etag", b"x"), (b"connection", b"close")]},
+        {"type": "http.response.body", "body": b"refused", "more_body": True},
+        last(),
+    ]
+    # What the client was still sending has been taken, so that it sees the answer.
+    assert exchange.body.finished
+    assert exchange.status == 403
+    assert exchange.sent_bytes == len(b"refused")
+
+
+async def test_connection_stays_after_an_answer_to_a_read_body() -> None:
+    server = Server([request(b"data")])
+    exchange = server.exchange(CHUNKED)
+    assert [piece async for piece in exchange.body] == [b"data"]
+    await exchange.send(START)
+    await exchange.send(last(b"answer"))
+    assert server.sent == [START, last(b"answer")]
+
+
+async def test_sending_to_a_client_that_has_gone_raises() -> None:
+    server = Server([{"type": "http.disconnect"}])
+    exchange = server.exchange()
+    await exchange.send(START)
+    piece = {"type": "http.response.body", "body": b"x", "more_body": True}
+
+    async def send_for_ever() -> None:
+        while True:
+            await exchange.send(piece)
+            await asyncio.sleep(0)
+
+    with pytest.raises(ClientDisconnected):
+        await asyncio.wait_for(send_for_ever(), 5)
+    await exchange.close()
+
+
+async def test_resources_are_closed_in_opposite_order() -> None:
+    closed: list[str] = []
+    exchange = Server().exchange()
+    exchange.resources.callback(closed.append, "first")
+    exchange.resources.callback(closed.append, "second")
+    await exchange.close()
+    assert closed == ["second", "first"]

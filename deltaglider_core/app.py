@@ -1,0 +1,145 @@
+"""The application: Falcon, the S3 endpoint, the probes, and the life of the pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import falcon.asgi
+import structlog
+from prometheus_client import CollectorRegistry
+
+from .gateway import Gateway
+from .observe import RequestMetrics, log_request
+from .probes import HealthResource, MetricsResource, ReadyResource
+from .s3.endpoint import S3Endpoint, not_found
+from .s3.wire import ClientDisconnected, Exchange
+from .services import Clock, Services, Spool, SystemClock
+from .workdir import work_directory
+
+if TYPE_CHECKING:
+    from .plugins import PluginSet
+    from .s3.wire import Receive, Scope, Send
+    from .settings import Settings
+
+
+class Application:
+    """An ASGI application; one per process.
+
+    Args:
+        settings: Validated settings.
+        plugins: What the installed plugins registered.
+        clock: The time; replaceable in tests.
+
+    Attributes:
+        gateway: The pipeline in force; None outside of the lifespan.
+    """
+
+    def __init__(
+        self, settings: Settings, plugins: PluginSet, *, clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._plugins = plugins
+        self._clock = clock or SystemClock()
+        self._stack = contextlib.AsyncExitStack()
+        self._log = structlog.get_logger("deltaglider_proxy")
+        self._metrics: RequestMetrics | None = None
+        self._falcon: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Lifespan(self)])
+        # Most answers of S3 have no body; a type is set where there is one.
+        self._falcon.resp_options.default_media_type = None  # type: ignore[assignment]
+        self.gateway: Gateway | None = None
+
+    async def open(self) -> None:
+        """Open everything, in the lifespan of the server. Errors stop the start."""
+        try:
+            await self._open(self._stack)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        advanced = self._settings.advanced
+        directory = stack.enter_context(work_directory(advanced.spool_dir))
+        cache = directory / "cache"
+        if advanced.cache_dir is None:
+            cache.mkdir()
+        else:
+            cache = stack.enter_context(work_directory(advanced.cache_dir))
+        registry = CollectorRegistry()
+        services = Services(
+            clock=self._clock,
+            log=self._log,
+            metrics=registry,
+            spool=Spool(directory / "spool", advanced.spool_max_bytes),
+            cache_dir=cache,
+        )
+        gateway = Gateway(self._plugins, services)
+        stack.push_async_callback(gateway.aclose)
+        await gateway.open(self._settings)
+        self.gateway = gateway
+        self._metrics = RequestMetrics(registry, version("deltaglider-core"))
+        app = self._falcon
+        app.add_route("/_/health", HealthResource())
+        app.add_route("/_/ready", ReadyResource(gateway, self._log))
+        app.add_route("/_/metrics", MetricsResource(registry))
+        app.add_sink(S3Endpoint(gateway, self._clock, self._log), prefix="/")
+        app.add_sink(not_found, prefix="/_(/|$)")
+
+    async def aclose(self) -> None:
+        """Close everything; requests in flight have ended or had their grace."""
+        self.gateway = None
+        await self._stack.aclose()
+
+    async def reload(self, settings: Settings) -> None:
+        """Put new settings in force: a new pipeline beside the old one, then one swap.
+
+        Raises:
+            ConfigurationError: It cannot be opened; the old pipeline goes on.
+        """
+        if self.gateway is not None:
+            await self.gateway.reload(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if scope["type"] != "http":
+            await self._falcon(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send)
+        scope["deltaglider.exchange"] = exchange
+        try:
+            await self._falcon(scope, exchange.receive, exchange.send)
+        except ClientDisconnected:
+            exchange.log_fields["error"] = "client disconnected"
+        except Exception:
+            # The answer has begun and cannot be finished: returning without its end makes the
+            # server cut the connection, which is all that HTTP has left to say.
+            self._log.exception("answer cut off", **exchange.log_fields)
+        finally:
+            await exchange.close()
+            seconds = time.perf_counter() - exchange.started
+            if self._metrics is not None:
+                self._metrics.observe(scope["method"], exchange, seconds)
+            log_request(self._log, scope["method"], exchange, seconds)
+
+
+class _Lifespan:
+    """Falcon middleware that opens and closes the application with the server."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        await self._application.open()
+
+    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        await self._application.aclose()
+
+
+def create_app(
+    settings: Settings, plugins: PluginSet, *, clock: Clock | None = None
+) -> Application:
+    """Wire the application; nothing is opened before the server starts its lifespan."""
+    return Application(settings, plugins, clock=clock)

@@ -1,0 +1,1 @@
+"""What the core brings itself, registered through the same hooks as every plugin."""

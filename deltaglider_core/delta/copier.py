@@ -1,0 +1,175 @@
+"""Copies within one backend, without decoding where the stored bytes can be copied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..errors import PreconditionFailed
+from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
+from .engine import Engine
+from .forms import VERBATIM, Stored, check_head, describe, fields_of, with_form
+from .opener import ObjectOpener
+from .record import Reference
+from .references import ReferenceStore
+from .versions import ATTEMPTS, ChangedError, Versions
+from .writer import ObjectWriter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bytes:
+    """Stored bytes that can be copied as they are.
+
+    Attributes:
+        fields: Internal metadata that the copy needs.
+        reference: What they need beside them in the same bucket.
+    """
+
+    fields: dict[str, str]
+    reference: Reference | None = None
+
+
+class Copier:
+    """Copies on one backend."""
+
+    def __init__(
+        self,
+        inner: StorageBackend,
+        engine: Engine,
+        versions: Versions,
+        opener: ObjectOpener,
+        writer: ObjectWriter,
+        references: ReferenceStore,
+    ) -> None:
+        self._inner = inner
+        self._engine = engine
+        self._versions = versions
+        self._opener = opener
+        self._writer = writer
+        self._references = references
+
+    async def copy(
+        self,
+        source: tuple[str, str],
+        target: tuple[str, str],
+        *,
+        source_etag: str | None,
+        metadata: ObjectMetadata | None,
+        condition: Condition | None,
+    ) -> ObjectInfo:
+        """See ``StorageBackend.copy_object``; ``source`` and ``target`` are bucket and key.
+
+        Raises:
+            ChangedError: Without ``source_etag``, if the source changed again and again.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            stored = await self._versions.head(*source)
+            if source_etag not in (None, stored.logical.etag):
+                raise PreconditionFailed("The source of the copy has another ETag.")
+            given = metadata or _kept(stored)
+            try:
+                found = await self._bytes(source, target, stored)
+                if found is None:
+                    return await self._decode(source, target, stored, given, condition)
+                return await self._copy(source, target, stored, found, given, condition)
+            except ChangedError:
+                if source_etag is not None:
+                    raise PreconditionFailed("The source changed during the copy.") from None
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _bytes(
+        self, source: tuple[str, str], target: tuple[str, str], stored: Stored
+    ) -> _Bytes | None:
+        """What can be copied as it is; None if the copy has to be written like an upload."""
+        takes_deltas = self._engine.takes_deltas(*target)
+        if stored.form == "delta":
+            # The reference belongs to the bucket, and where deltas are switched off a copy
+            # must not bring one in.
+            if source[0] != target[0] or not (takes_deltas or source == target):
+                return None
+            return await self._delta(source, stored)
+        # A verbatim source may become a delta under its new name. Under its own name, or one
+        # that takes no deltas, its bytes are what would be stored. The bytes of a reference
+        # may be anything at all, also what needs wrapping.
+        if stored.form == "reference" or (takes_deltas and source != target):
+            return None
+        fields = dict(VERBATIM)
+        if stored.form == "wrapped":
+            fields = {"form": "wrapped", "head": str(stored.head), "etag": stored.logical.etag}
+        if stored.sha256 is not None:
+            fields["sha256"] = stored.sha256
+        return _Bytes(fields=fields)
+
+    async def _delta(self, source: tuple[str, str], stored: Stored) -> _Bytes | None:
+        info, start = await self._versions.start_of(*source, stored.head)
+        if info.etag != stored.physical.etag:
+            raise ChangedError
+        head = await self._versions.read_head(source[0], info, start)
+        check_head(stored, head)
+        delta = head.record.delta
+        if delta is None or not await self._references.confirm(source[0], delta.reference):
+            return None
+        fields = fields_of(replace(head.record, modified=None), head.length)
+        fields["etag"] = stored.logical.etag
+        return _Bytes(fields=fields, reference=delta.reference)
+
+    async def _copy(
+        self,
+        source: tuple[str, str],
+        target: tuple[str, str],
+        stored: Stored,
+        found: _Bytes,
+        metadata: ObjectMetadata,
+        condition: Condition | None,
+    ) -> ObjectInfo:
+        own = {name: metadata.internal[name] for name in ("etag",) if name in metadata.internal}
+        whole = with_form(metadata, {**found.fields, **own})
+        enforced = await self._versions.physical(*target, condition)
+        try:
+            info = await self._inner.copy_object(
+                *source,
+                *target,
+                source_etag=stored.physical.etag,
+                metadata=whole,
+                condition=enforced,
+            )
+        except PreconditionFailed:
+            # Of the source or of the target? Only another look at the source tells.
+            now = await self._versions.head(*source)
+            if now.physical.etag != stored.physical.etag:
+                raise ChangedError from None
+            raise
+        copied = describe(replace(info, metadata=whole)).logical
+        if found.reference is None or await self._writer.is_safe(target[0], found.reference):
+            return copied
+        # The bucket is being deleted, see deletion.py: put the object itself in place.
+        self._engine.log.warning("reference_lost", bucket=target[0], key=target[1])
+        only = Condition(if_match=copied.etag)
+        return await self._decode(source, target, stored, metadata, only)
+
+    async def _decode(
+        self,
+        source: tuple[str, str],
+        target: tuple[str, str],
+        stored: Stored,
+        metadata: ObjectMetadata,
+        condition: Condition | None,
+    ) -> ObjectInfo:
+        """Read the source as a client would and write it as an upload."""
+        async with await self._opener.open(*source) as reader:
+            if reader.info.etag != stored.logical.etag:
+                raise ChangedError
+            return await self._writer.put(
+                *target,
+                aiter(reader),
+                size=reader.info.size,
+                metadata=metadata,
+                condition=condition,
+            )
+
+
+def _kept(stored: Stored) -> ObjectMetadata:
+    """What a copy without metadata of its own takes from its source."""
+    source = stored.logical.metadata or ObjectMetadata()
+    return ObjectMetadata(headers=source.headers, user=source.user)

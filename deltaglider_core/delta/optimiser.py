@@ -1,0 +1,140 @@
+"""Bringing objects that were stored as they came into their best form, in place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import NoSuchKey, PreconditionFailed
+from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
+from .container import PEEK, has_magic
+from .engine import Engine
+from .forms import Stored, describe, describe_verbatim, form_of, visible_metadata
+from .opener import ObjectOpener
+from .record import Record, format_time
+from .spooling import SpoolFullError, spool_body
+from .versions import Versions
+from .writer import ObjectWriter
+
+
+class Optimiser:
+    """Rewrites on one backend. What it replaces is always the very version that it read."""
+
+    def __init__(
+        self,
+        inner: StorageBackend,
+        engine: Engine,
+        versions: Versions,
+        opener: ObjectOpener,
+        writer: ObjectWriter,
+    ) -> None:
+        self._inner = inner
+        self._engine = engine
+        self._versions = versions
+        self._opener = opener
+        self._writer = writer
+
+    async def optimise(self, bucket: str, key: str, info: ObjectInfo) -> ObjectInfo | None:
+        """Store a verbatim object as a delta if that pays and if it is still ``info``.
+
+        The object keeps its ETag, its metadata and its Last-Modified.
+
+        Args:
+            info: The object as a client sees it; its ETag must still be the object's.
+
+        Returns:
+            Its new facts, or None if it stayed as it is.
+
+        Raises:
+            S3Error: The backend failed; the object is as it was.
+        """
+        # Without the backend's condition, a concurrent upload could be replaced by its
+        # predecessor.
+        conditional = self._inner.capabilities.conditional_writes
+        if not conditional or not self._writer.fits(bucket, key, info.size):
+            return None
+        async with self._writer.room_for_delta(bucket, info.size) as lease:
+            if lease is None:
+                return None
+            physical = await self._inner.get_object(bucket, key)
+            async with physical:
+                stored = _verbatim(physical.info)
+                if stored is None or stored.logical.etag != info.etag:
+                    return None
+                try:
+                    spooled = await spool_body(
+                        aiter(physical), lease.path("body"), stored.logical.size
+                    )
+                except SpoolFullError:
+                    return None
+            if has_magic(spooled.start):
+                return None
+            try:
+                return await self._writer.put_delta(
+                    bucket,
+                    key,
+                    spooled,
+                    lease,
+                    metadata=_rewritten(stored),
+                    replaces=stored.physical,
+                )
+            except (PreconditionFailed, NoSuchKey):
+                return None
+
+    async def settle_upload(self, bucket: str, key: str, info: ObjectInfo) -> ObjectInfo:
+        """What follows a completed multipart upload; returns the object's facts.
+
+        Bytes that begin with our magic are wrapped: until then they are refused, never
+        misread. The rest is an attempt whose failure is logged.
+        """
+        internal = {} if info.metadata is None else info.metadata.internal
+        info = replace(
+            info,
+            etag=internal.get("etag", info.etag),
+            metadata=visible_metadata(info.metadata),
+        )
+        if info.size >= PEEK:
+            await self._wrap(bucket, key, info)
+        try:
+            return await self.optimise(bucket, key, info) or info
+        except Exception as error:
+            self._engine.log.warning("optimise_failed", bucket=bucket, key=key, reason=repr(error))
+            return info
+
+    async def _wrap(self, bucket: str, key: str, info: ObjectInfo) -> None:
+        try:
+            now, start = await self._versions.start_of(bucket, key, PEEK)
+            stored = _verbatim(now)
+            if not has_magic(start) or stored is None or stored.logical.etag != info.etag:
+                return
+            async with await self._inner.get_object(bucket, key) as physical:
+                if physical.info.etag != now.etag:
+                    return
+                record = Record(form="wrapped", size=now.size, etag=info.etag)
+                await self._writer.put_wrapped(
+                    bucket,
+                    key,
+                    aiter(physical),
+                    record,
+                    _rewritten(stored),
+                    Condition(if_match=now.etag),
+                )
+        except (PreconditionFailed, NoSuchKey):
+            return  # overwritten or deleted meanwhile
+
+
+def _verbatim(info: ObjectInfo) -> Stored | None:
+    """A version that is stored verbatim, or None."""
+    if form_of(info) is None:
+        return describe_verbatim(info)
+    stored = describe(info)
+    return stored if stored.form == "verbatim" else None
+
+
+def _rewritten(stored: Stored) -> ObjectMetadata:
+    """Metadata for another form of the same object: everything a client sees stays."""
+    metadata = stored.physical.metadata or ObjectMetadata()
+    kept = {
+        "etag": stored.logical.etag,
+        "modified": format_time(stored.logical.last_modified),
+    }
+    return replace(metadata, internal={**metadata.internal, **kept})

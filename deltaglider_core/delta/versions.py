@@ -1,0 +1,132 @@
+"""Which version of an object is there: its form, its logical facts, conditions on it."""
+
+from __future__ import annotations
+
+from ..errors import IntegrityError, InvalidRange, NoSuchKey, PreconditionFailed, ServiceUnavailable
+from ..interfaces.storage import ByteRange, Condition, ObjectInfo, StorageBackend
+from .container import PEEK, Head, has_magic, head_length, parse_head
+from .forms import Stored, describe, describe_head, describe_verbatim, form_of
+
+#: How often a look-up that needs several requests starts again when the object changes.
+ATTEMPTS = 4
+
+#: Bytes read to recognise a head; nearly always the whole head.
+_PEEK_AHEAD = 4096
+
+
+class ChangedError(ServiceUnavailable):
+    """The object was overwritten between two requests for it; start again."""
+
+    message = "The object was overwritten while it was being read. Please retry."
+
+
+class Versions:
+    """Look-ups on one backend."""
+
+    def __init__(self, inner: StorageBackend) -> None:
+        self._inner = inner
+
+    async def head(self, bucket: str, key: str) -> Stored:
+        """The present version.
+
+        Raises:
+            NoSuchBucket, NoSuchKey
+            IntegrityError: Its metadata or its head make no sense.
+        """
+        return await self.resolve(bucket, await self._inner.head_object(bucket, key))
+
+    async def resolve(self, bucket: str, info: ObjectInfo) -> Stored:
+        """What ``info`` stands for; reads the beginning where no metadata states the form.
+
+        ``info.metadata`` must not be None for lack of knowledge: a listing without metadata
+        needs ``head``.
+        """
+        if form_of(info) is not None:
+            return describe(info)
+        if info.size < PEEK:
+            return describe_verbatim(info)
+        return await self.peek(bucket, info.key)
+
+    async def peek(self, bucket: str, key: str) -> Stored:
+        """The present version, recognised by its first bytes unless it states its form."""
+        for _ in range(ATTEMPTS):
+            try:
+                info, start = await self._read(bucket, key, 0, _PEEK_AHEAD)
+                if form_of(info) is not None:
+                    return describe(info)
+                if not has_magic(start):
+                    return describe_verbatim(info)
+                return describe_head(info, await self.read_head(bucket, info, start))
+            except (ChangedError, InvalidRange):
+                # An empty object has no range at all; otherwise somebody was faster.
+                info = await self._inner.head_object(bucket, key)
+                if info.size < PEEK:
+                    return await self.resolve(bucket, info)
+        raise ChangedError
+
+    async def read_head(self, bucket: str, info: ObjectInfo, start: bytes) -> Head:
+        """The head of the version ``info``, of which ``start`` has been read.
+
+        Raises:
+            ChangedError: Another version is there now.
+            IntegrityError
+        """
+        length = head_length(start)
+        if length > info.size:
+            raise IntegrityError("head is longer than the object")
+        if length > len(start):
+            try:
+                again, rest = await self._read(bucket, info.key, len(start), length)
+            except InvalidRange as error:
+                raise ChangedError from error
+            if again.etag != info.etag:
+                raise ChangedError
+            start += rest
+        return parse_head(start[:length])
+
+    async def start_of(self, bucket: str, key: str, length: int) -> tuple[ObjectInfo, bytes]:
+        """The present version and its first ``length`` bytes. Raises ``InvalidRange`` if empty."""
+        return await self._read(bucket, key, 0, length)
+
+    async def _read(self, bucket: str, key: str, start: int, stop: int) -> tuple[ObjectInfo, bytes]:
+        span = ByteRange(first=start, last=stop - 1)
+        async with await self._inner.get_object(bucket, key, byte_range=span) as reader:
+            return reader.info, b"".join([chunk async for chunk in reader])
+
+    async def physical(
+        self, bucket: str, key: str, condition: Condition | None
+    ) -> Condition | None:
+        """Check a condition on the logical ETag; return the one that the backend enforces.
+
+        The backend's condition names the version just looked at, so nothing can come between.
+
+        Raises:
+            PreconditionFailed
+            NoSuchKey: ``if_match`` on an absent key.
+        """
+        if condition is None:
+            return None
+        names = {condition.if_match, condition.if_none_match} - {None, "*"}
+        if not names:
+            return condition
+        try:
+            stored = await self.head(bucket, key)
+        except NoSuchKey:
+            if condition.if_match is not None:
+                raise
+            return Condition(if_none_match="*")
+        etag = stored.logical.etag
+        if condition.if_match not in (None, "*", etag):
+            raise PreconditionFailed(fields={"Condition": "If-Match"})
+        if condition.if_none_match in ("*", etag):
+            raise PreconditionFailed(fields={"Condition": "If-None-Match"})
+        return Condition(if_match=stored.physical.etag)
+
+    async def physical_for_delete(
+        self, bucket: str, key: str, condition: Condition | None
+    ) -> Condition | None:
+        """The same for a delete, to which an absent key is no error."""
+        try:
+            return await self.physical(bucket, key, condition)
+        except NoSuchKey:
+            return condition

@@ -1,0 +1,78 @@
+"""Metadata: three groups of names, kept apart, replaced with the bytes."""
+
+from __future__ import annotations
+
+from deltaglider_core.interfaces.storage import STORED_HEADERS, ObjectMetadata, StorageBackend
+
+from ._base import StorageTestBase, put
+
+HEADERS = {
+    "content-type": "application/zip; charset=utf-8",
+    "cache-control": "max-age=3600, no-transform",
+    "content-disposition": "attachment; filename=\"a b;'c'.zip\"",
+    "content-encoding": "gzip",
+    "content-language": "de, en",
+    "expires": "Wed, 21 Oct 2026 07:28:00 GMT",
+}
+USER = {"name": "value", "with-dash": "a=b; c", "x.y_z~1": "", "quote": '"\\%41+ &<>'}
+
+
+class MetadataTests(StorageTestBase):
+    """What is stored beside the bytes comes back as it was given."""
+
+    async def test_metadata(self, backend: StorageBackend, bucket: str) -> None:
+        assert set(HEADERS) == set(STORED_HEADERS)
+        given = ObjectMetadata(headers=HEADERS, user=USER)
+        await put(backend, bucket, "k", metadata=given)
+        async with await backend.get_object(bucket, "k") as reader:
+            opened = reader.info
+        for info in (await backend.head_object(bucket, "k"), opened):
+            assert info.metadata is not None
+            assert dict(info.metadata.headers) == HEADERS
+            assert dict(info.metadata.user) == USER
+
+    async def test_metadata_defaults_to_nothing(self, backend: StorageBackend, bucket: str) -> None:
+        await put(backend, bucket, "k")
+        info = await backend.head_object(bucket, "k")
+        assert info.metadata is not None
+        assert dict(info.metadata.headers) == {}
+        assert dict(info.metadata.user) == {}
+
+    async def test_metadata_of_two_kilobytes(self, backend: StorageBackend, bucket: str) -> None:
+        """S3 allows 2 KB of user metadata, names and values together."""
+        user = {f"name-{number:02d}": "v" * 120 for number in range(16)}
+        assert sum(len(name) + len(value) for name, value in user.items()) == 2032
+        await put(backend, bucket, "k", metadata=ObjectMetadata(user=user))
+        info = await backend.head_object(bucket, "k")
+        assert info.metadata is not None
+        assert dict(info.metadata.user) == user
+
+    async def test_metadata_is_replaced(self, backend: StorageBackend, bucket: str) -> None:
+        await put(backend, bucket, "k", metadata=ObjectMetadata(headers=HEADERS, user=USER))
+        await put(backend, bucket, "k", metadata=ObjectMetadata(user={"other": "1"}))
+        info = await backend.head_object(bucket, "k")
+        assert info.metadata is not None
+        assert dict(info.metadata.headers) == {}
+        assert dict(info.metadata.user) == {"other": "1"}
+
+    async def test_internal_metadata_is_apart(self, backend: StorageBackend, bucket: str) -> None:
+        """A client can neither see nor set an internal name."""
+        names = ("testkit-note", "internal", "write-id")
+        user = dict.fromkeys(names, "client")
+        internal = dict.fromkeys(names, "ours") if self.keeps_internal_metadata else {}
+        await put(backend, bucket, "k", metadata=ObjectMetadata(user=user, internal=internal))
+        info = await backend.head_object(bucket, "k")
+        assert info.metadata is not None
+        assert dict(info.metadata.user) == user
+        if self.keeps_internal_metadata:
+            assert dict(info.metadata.internal) == internal
+        else:
+            assert "client" not in info.metadata.internal.values()
+
+    async def test_listing_metadata(self, backend: StorageBackend, bucket: str) -> None:
+        """Listings carry the metadata of a HEAD if that is declared, else none or the same."""
+        await put(backend, bucket, "k", metadata=ObjectMetadata(headers=HEADERS, user=USER))
+        (listed,) = (await backend.list_objects(bucket)).objects
+        head = await backend.head_object(bucket, "k")
+        if backend.capabilities.listing_metadata or listed.metadata is not None:
+            assert listed.metadata == head.metadata

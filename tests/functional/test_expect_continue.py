@@ -1,0 +1,119 @@
+"""``Expect: 100-continue``: a refusal comes before the body, the permission only when wanted.
+
+Source: RFC 9110 section 10.1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from support.expect import Footprint
+from support.raw import Answer, RawClient
+from support.samples import MIB, noise
+from support.signing import Signer, sha256_hex
+
+DATA = noise(MIB)
+EXPECT = {"expect": "100-continue"}
+
+
+def first_answer(
+    raw: RawClient,
+    target: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    size: int = len(DATA),
+    signer: Signer | None = None,
+) -> Answer:
+    """The first answer to a PUT whose body is announced and held back."""
+    signed = (signer or raw.signer).sign(
+        "PUT", target, headers=headers, payload=sha256_hex(DATA)
+    )
+    with raw.connect() as connection:
+        connection.send_head(
+            "PUT", target, {**signed.headers, **EXPECT, "content-length": str(size)}
+        )
+        return connection.answer()
+
+
+def test_a_welcome_body_is_asked_for(raw: RawClient, bucket: str) -> None:
+    signed = raw.signer.sign("PUT", f"/{bucket}/k", payload=sha256_hex(DATA))
+    with raw.connect() as connection:
+        connection.send_head(
+            "PUT", signed.target, {**signed.headers, **EXPECT, "content-length": str(len(DATA))}
+        )
+        assert connection.answer().status == 100
+        connection.send(DATA)
+        assert connection.answer().status == 200
+        # The connection stays in step.
+        get = raw.signer.sign("GET", f"/{bucket}/k")
+        connection.send_head("GET", get.target, get.headers)
+        assert connection.answer().body == DATA
+
+
+def test_without_expectation_nothing_comes_between(raw: RawClient, bucket: str) -> None:
+    signed = raw.signer.sign("PUT", f"/{bucket}/k", payload=sha256_hex(DATA))
+    with raw.connect() as connection:
+        connection.send_head("PUT", signed.target, {**signed.headers, "content-length": "1048576"})
+        assert connection.is_silent(0.2)
+        connection.send(DATA)
+        assert connection.answer().status == 200
+
+
+def test_an_empty_body_needs_no_permission(raw: RawClient, bucket: str) -> None:
+    signed = raw.signer.sign("PUT", f"/{bucket}/k")
+    with raw.connect() as connection:
+        connection.send_head("PUT", signed.target, {**signed.headers, **EXPECT, "content-length": "0"})
+        assert connection.answer().status == 200
+
+
+def test_wrong_signature(raw: RawClient, bucket: str) -> None:
+    answer = first_answer(raw, f"/{bucket}/k", signer=replace(raw.signer, secret_key="wrong"))
+    assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
+    assert answer.headers["connection"] == "close"
+
+
+def test_missing_bucket(raw: RawClient) -> None:
+    assert first_answer(raw, "/no-such-bucket/k").code == "NoSuchBucket"
+
+
+@pytest.mark.parametrize("headers", [{"if-none-match": "*"}, {"if-match": '"0"'}])
+def test_failing_precondition(raw: RawClient, bucket: str, headers: dict[str, str]) -> None:
+    assert raw.request("PUT", f"/{bucket}/k", body=b"kept").status == 200
+    answer = first_answer(raw, f"/{bucket}/k", headers=headers)
+    assert (answer.status, answer.code) == (412, "PreconditionFailed")
+    assert raw.request("GET", f"/{bucket}/k").body == b"kept"
+
+
+def test_too_large(raw: RawClient, bucket: str) -> None:
+    answer = first_answer(raw, f"/{bucket}/k", size=5 * 1024**3 + 1)
+    assert (answer.status, answer.code) == (400, "EntityTooLarge")
+
+
+def test_unsupported_header(raw: RawClient, bucket: str) -> None:
+    answer = first_answer(raw, f"/{bucket}/k", headers={"x-amz-tagging": "a=b"})
+    assert (answer.status, answer.code) == (501, "NotImplemented")
+
+
+def test_key_too_long(raw: RawClient, bucket: str) -> None:
+    assert first_answer(raw, f"/{bucket}/{'k' * 1025}").code == "KeyTooLongError"
+
+
+def test_unknown_upload(raw: RawClient, bucket: str) -> None:
+    target = f"/{bucket}/k?partNumber=1&uploadId={'0' * 32}"
+    assert first_answer(raw, target).code == "NoSuchUpload"
+
+
+def test_a_client_that_sends_anyway_still_reads_the_refusal(
+    raw: RawClient, bucket: str, footprint: Footprint
+) -> None:
+    """Closing with unread bytes makes the kernel reset the connection and lose the answer."""
+    big = noise(8 * MIB)
+    for _ in range(3):
+        signed = replace(raw.signer, secret_key="wrong").sign(
+            "PUT", f"/{bucket}/k", payload=sha256_hex(big)
+        )
+        answer = raw.send("PUT", signed, big)
+        assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
+    footprint.assert_unchanged()

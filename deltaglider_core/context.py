@@ -31,7 +31,8 @@ class S3Request:
         key: Decoded; empty for the bucket.
         operation: S3 name in snake case, e.g. ``put_object``; see ``s3/operations.py``.
         query: Decoded pairs in the order sent; a key without ``=`` has the value ``""``.
-        headers: Lower-case names; repeated headers are joined with ``,``.
+        headers: Lower-case names; repeated headers are joined with ``,``. Those that the signer
+            of a presigned URL moved into its query are here as well.
         header_list: Lower-case names and values as sent, in order.
         scheme: ``http`` or ``https``.
         client_ip: The TCP peer.

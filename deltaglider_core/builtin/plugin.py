@@ -74,7 +74,14 @@ def dg_credential_stores() -> Iterator[CredentialStoreType]:
 
 @hookimpl
 def dg_authenticators() -> Iterator[AuthenticatorType]:
-    """SigV4."""
+    """Open access where it is configured, and SigV4."""
+    yield AuthenticatorType(
+        name="open-access",
+        summary="Takes everybody for anonymous, if access.authentication is none.",
+        open=_late("builtin.open_access", "open_open_access"),
+        mount="access",
+        order=Order(phase="first"),
+    )
     yield AuthenticatorType(
         name="sigv4",
         summary="AWS Signature Version 4, in headers and presigned URLs.",

@@ -44,6 +44,7 @@ def write_condition(headers: Mapping[str, str]) -> Condition | None:
     """Read the condition of a write; None without one.
 
     A weak ETag is kept as sent: it is equal to no stored one, as strong comparison demands.
+    So is ``"*"`` in quotes, which is an ETag and not the wildcard.
 
     Raises:
         NotImplementedS3: ``If-None-Match`` other than ``*``, both headers, or several ETags,
@@ -66,7 +67,7 @@ def write_condition(headers: Mapping[str, str]) -> Condition | None:
             )
         raise _unsupported("If-Match")
     weak, quoted, plain = match.groups()
-    if weak:
+    if weak or quoted == "*":
         return Condition(if_match=value)
     tag = plain if quoted is None else quoted
     if not tag:

@@ -17,6 +17,7 @@ from ..errors import (
     ClientError,
     IntegrityError,
     InternalError,
+    InvalidArgument,
     InvalidURI,
     NoSuchBucket,
     NoSuchKey,
@@ -28,6 +29,7 @@ from . import handlers
 from .names import check_bucket_name, check_key, parse_query, split_path
 from .operations import ACTIONS, OPEN_OPERATIONS, find_operation
 from .response import S3Response
+from .sigv4_evidence import with_hoisted_headers
 from .wire import Exchange
 from .xml import render_error
 
@@ -65,7 +67,6 @@ class S3Endpoint:
         try:
             request = parse_request(req.scope, exchange, request_id, self._clock)
             exchange.operation = request.operation
-            exchange.log_fields.update(bucket=request.bucket, key=request.key)
             response = await self._serve(request, pipeline, exchange)
         except S3Error as error:
             response = self._render_error(error, req.scope, exchange, request_id)
@@ -132,6 +133,15 @@ async def _authenticate(request: S3Request, pipeline: Pipeline) -> Principal:
         principal = await authenticator.authenticate(request)
         if principal is not None:
             return principal
+    if "authorization" in request.headers:
+        # Credentials that nobody verifies must not pass for none.
+        raise InvalidArgument(
+            "Unsupported Authorization Type",
+            fields={
+                "ArgumentName": "Authorization",
+                "ArgumentValue": request.headers["authorization"].split(" ")[0],
+            },
+        )
     return ANONYMOUS
 
 
@@ -149,7 +159,9 @@ def parse_request(
     except UnicodeDecodeError:
         raise InvalidURI from None
     bucket, key = split_path(raw_path)
+    exchange.log_fields.update(bucket=bucket, key=key)
     query = parse_query(raw_query)
+    effective = with_hoisted_headers(headers, query)
     client = scope.get("client")
     return S3Request(
         request_id=request_id,
@@ -158,9 +170,9 @@ def parse_request(
         raw_query=raw_query,
         bucket=bucket,
         key=key,
-        operation=find_operation(scope["method"], bucket, key, query, headers),
+        operation=find_operation(scope["method"], bucket, key, query, effective),
         query=query,
-        headers=headers,
+        headers=effective,
         header_list=header_list,
         scheme=scope.get("scheme", "http"),
         client_ip=client[0] if client else "",

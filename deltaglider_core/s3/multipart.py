@@ -8,9 +8,10 @@ from __future__ import annotations
 from ..context import RequestContext, S3Request
 from ..errors import InvalidArgument, NoSuchUpload
 from ..interfaces.storage import CompletedPart
+from ..services import run_blocking
 from . import conditions, xml
 from .copying import slow_xml
-from .listing import integer_param
+from .listing import encoding_type_of, integer_param
 from .object_headers import metadata_of_request, refuse_unsupported
 from .objects import MAX_SINGLE_PUT, precheck
 from .payload import open_payload, read_limited, read_optional
@@ -84,7 +85,8 @@ async def complete_multipart_upload(context: RequestContext) -> S3Response:
     upload_id = upload_id_of(request)
     condition = conditions.write_condition(request.headers)
     payload = open_payload(request, context.principal, max_size=MAX_COMPLETE_BODY)
-    listed = xml.parse_complete_multipart(await read_limited(payload, MAX_COMPLETE_BODY))
+    document = await read_limited(payload, MAX_COMPLETE_BODY)
+    listed = await run_blocking(xml.parse_complete_multipart, document)
     xml.check_part_order([part.part_number for part in listed])
     parts = [CompletedPart(part_number=p.part_number, etag=p.etag) for p in listed]
     storage, bucket = context.storage()
@@ -133,7 +135,7 @@ async def list_parts(context: RequestContext) -> S3Response:
             page,
             part_number_marker=marker,
             max_parts=max_parts,
-            encoding_type=request.param("encoding-type"),
+            encoding_type=encoding_type_of(request),
         )
     )
 
@@ -165,6 +167,6 @@ async def list_multipart_uploads(context: RequestContext) -> S3Response:
             key_marker=key_marker,
             upload_id_marker=upload_id_marker,
             max_uploads=max_uploads,
-            encoding_type=request.param("encoding-type"),
+            encoding_type=encoding_type_of(request),
         )
     )

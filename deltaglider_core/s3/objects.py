@@ -15,6 +15,7 @@ from ..interfaces.storage import (
     ObjectReader,
     StorageBackend,
 )
+from ..services import run_blocking
 from . import conditions, ranges, xml
 from .names import check_key
 from .object_headers import metadata_of_request, object_headers, refuse_unsupported
@@ -190,7 +191,7 @@ async def delete_object(context: RequestContext) -> S3Response:
     _refuse_versions(context)
     storage, bucket = context.storage()
     match = request.headers.get("if-match")
-    condition = None if match is None else Condition(if_match=match.strip().strip('"'))
+    condition = None if match is None else conditions.write_condition({"if-match": match})
     await storage.delete_object(bucket, request.key, condition=condition)
     return S3Response(status=204)
 
@@ -199,7 +200,8 @@ async def delete_objects(context: RequestContext) -> S3Response:
     """POST /bucket?delete: up to 1,000 keys, each decided on its own."""
     request = context.request
     payload = open_payload(request, context.principal, max_size=MAX_DELETE_BODY)
-    batch = xml.parse_delete_objects(await read_limited(payload, MAX_DELETE_BODY))
+    document = await read_limited(payload, MAX_DELETE_BODY)
+    batch = await run_blocking(xml.parse_delete_objects, document)
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
     slots = asyncio.Semaphore(DELETE_CONCURRENCY)

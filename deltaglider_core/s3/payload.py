@@ -31,7 +31,7 @@ from ..interfaces.auth import PayloadSignature, Principal
 from ..services import run_blocking
 from .checksums import ChecksumClaim, decode_digest, encode, find_claim, new_hasher
 from .chunked import AwsChunked, decode_aws_chunked
-from .sigv4_evidence import UNSIGNED_PAYLOAD, hoisted_headers
+from .sigv4_evidence import UNSIGNED_PAYLOAD
 
 #: Blocks handed on are about this large, so that consumers make few thread hops.
 BLOCK_BYTES = 1024 * 1024
@@ -77,7 +77,7 @@ def open_payload(request: S3Request, principal: Principal, *, max_size: int | No
         InvalidArgument, InvalidRequest, NotImplementedS3: Headers that contradict each other,
             are malformed or are not supported.
     """
-    headers = _effective_headers(request)
+    headers = request.headers
     mode = _mode(headers)
     size = _size(headers, mode)
     if max_size is not None and size > max_size:
@@ -234,22 +234,6 @@ async def read_optional(request: S3Request, principal: Principal, limit: int) ->
     if "content-length" not in request.headers and "transfer-encoding" not in request.headers:
         return b""
     return await read_limited(open_payload(request, principal, max_size=limit), limit)
-
-
-def _effective_headers(request: S3Request) -> Mapping[str, str]:
-    """The headers with those that a signer moved into the query of a presigned URL.
-
-    A header may not contradict the URL: ``x-amz-content-sha256`` may come unsigned there, and
-    must not weaken what was signed.
-    """
-    hoisted = hoisted_headers(request)
-    for name, value in hoisted.items():
-        if request.headers.get(name, value) != value:
-            raise InvalidArgument(
-                f"The header {name} contradicts the query parameter of that name.",
-                fields={"ArgumentName": name, "ArgumentValue": value},
-            )
-    return {**hoisted, **request.headers}
 
 
 def _mode(headers: Mapping[str, str]) -> _Mode:

@@ -27,7 +27,6 @@ from .sigv4_evidence import (
     check_signed_headers,
     check_time,
     find_evidence,
-    hoisted_headers,
 )
 
 _SPACES = re.compile(r"[ \t]+")
@@ -121,8 +120,7 @@ def _candidates(request: S3Request, evidence: Evidence) -> Iterator[bytes]:
     standard = canonical_uri(request.raw_path)
     for uri in dict.fromkeys((standard, request.raw_path or "/")):
         text = canonical_request(request, evidence, uri=uri)
-        encoded = text.encode("utf-8", "surrogatepass")
-        yield encoded
+        yield text.encode()
         if not text.isascii():
             try:
                 yield text.encode("latin-1")
@@ -161,7 +159,6 @@ __all__ = [
     "check_signed_headers",
     "check_time",
     "find_evidence",
-    "hoisted_headers",
     "signing_key",
     "string_to_sign",
     "verify",

@@ -7,7 +7,7 @@ requests: using query parameters (AWS Signature Version 4)".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -120,19 +120,35 @@ def find_evidence(request: S3Request) -> Evidence | None:
     return evidence
 
 
-def hoisted_headers(request: S3Request) -> dict[str, str]:
-    """Headers that the signer of a presigned URL moved into its query, lower-case names.
+def with_hoisted_headers(
+    headers: Mapping[str, str], query: Sequence[tuple[str, str]]
+) -> Mapping[str, str]:
+    """The headers with those that the signer of a presigned URL moved into its query.
 
-    Signers may send signed ``x-amz-*`` headers as query parameters instead; they mean the
-    same. Empty for requests that are not presigned.
+    Signers may send ``x-amz-*`` headers as query parameters instead, which are always signed;
+    they mean the same. A request that is not presigned keeps its headers as they are.
+
+    Args:
+        headers: Lower-case names.
+        query: Decoded pairs.
+
+    Raises:
+        InvalidArgument: A header contradicts the parameter of its name: headers may come
+            unsigned there, and must not change what was signed.
     """
-    if request.param("X-Amz-Signature") is None:
-        return {}
-    return {
-        name.lower(): value
-        for name, value in request.query
-        if name.lower().startswith("x-amz-") and name not in _AUTH_PARAMS
-    }
+    if all(name != "X-Amz-Signature" for name, _ in query):
+        return headers
+    merged = dict(headers)
+    for name, value in query:
+        header = name.lower()
+        if not header.startswith("x-amz-") or name in _AUTH_PARAMS:
+            continue
+        if merged.setdefault(header, value) != value:
+            raise InvalidArgument(
+                f"The header {header} contradicts the query parameter of that name.",
+                fields={"ArgumentName": header, "ArgumentValue": value},
+            )
+    return merged
 
 
 def check_time(evidence: Evidence, now: datetime, *, max_skew: int = MAX_SKEW_SECONDS) -> None:

@@ -202,7 +202,9 @@ def _delete_entry(element: Element) -> DeleteEntry:
         raise MalformedXML
     etag = _text(children, "ETag")
     if etag is not None:
-        etag = etag.strip().strip('"')
+        etag = etag.strip()
+        if etag != '"*"':  # in quotes it is an ETag that no object has, not the wildcard
+            etag = etag.strip('"')
         if not etag:
             # Read as no condition, it would delete what the client wanted to protect.
             raise MalformedXML

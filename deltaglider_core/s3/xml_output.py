@@ -30,6 +30,9 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 OWNER_ID = OWNER_NAME = "deltaglider"
 STORAGE_CLASS = "STANDARD"
 
+_OWNER_FIELDS = f"<ID>{OWNER_ID}</ID><DisplayName>{OWNER_NAME}</DisplayName>"
+_OWNER = f"<Owner>{_OWNER_FIELDS}</Owner>"
+
 # CR, LF and TAB become references, or XML parsers would turn them into other white space.
 # The other control characters have no place in XML 1.0 at all; AWS writes references to
 # them, and clients that have such keys ask for encoding-type=url.
@@ -52,7 +55,7 @@ def encode_key(text: str) -> str:
 
 def timestamp(time: datetime) -> str:
     """``2026-01-02T03:04:05.000Z``; S3 counts whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return time.astimezone(UTC).isoformat(timespec="seconds")[:19] + ".000Z"
 
 
 def http_date(time: datetime) -> str:
@@ -80,6 +83,10 @@ class XmlWriter:
         if isinstance(value, bool):
             value = "true" if value else "false"
         self._parts.append(f"<{name}>{escape(str(value))}</{name}>")
+
+    def raw(self, markup: str) -> None:
+        """Add well-formed elements as they are."""
+        self._parts.append(markup)
 
     @contextmanager
     def element(self, name: str, attributes: str = "") -> Iterator[None]:
@@ -117,8 +124,7 @@ def render_acl() -> bytes:
     schema = "http://www.w3.org/2001/XMLSchema-instance"
     with xml.element("AccessControlList"), xml.element("Grant"):
         with xml.element("Grantee", f' xmlns:xsi="{schema}" xsi:type="CanonicalUser"'):
-            xml.leaf("ID", OWNER_ID)
-            xml.leaf("DisplayName", OWNER_NAME)
+            xml.raw(_OWNER_FIELDS)
         xml.leaf("Permission", "FULL_CONTROL")
     return xml.finish()
 
@@ -329,15 +335,14 @@ def _listing(
     xml.leaf("Delimiter", encode(delimiter) if delimiter else None)
     xml.leaf("EncodingType", encoding_type)
     xml.leaf("IsTruncated", page.next_after is not None)
+    # One string per entry: a page of 1,000 takes half the time of 6,000 calls of ``leaf``.
+    tail = (_OWNER if owner else "") + f"<StorageClass>{STORAGE_CLASS}</StorageClass></Contents>"
     for info in page.objects:
-        with xml.element("Contents"):
-            xml.leaf("Key", encode(info.key))
-            xml.leaf("LastModified", timestamp(info.last_modified))
-            xml.leaf("ETag", f'"{info.etag}"')
-            xml.leaf("Size", info.size)
-            if owner:
-                _owner(xml)
-            xml.leaf("StorageClass", STORAGE_CLASS)
+        xml.raw(
+            f"<Contents><Key>{escape(encode(info.key))}</Key>"
+            f"<LastModified>{timestamp(info.last_modified)}</LastModified>"
+            f"<ETag>&quot;{escape(info.etag)}&quot;</ETag><Size>{info.size}</Size>{tail}"
+        )
     _prefixes(xml, page.prefixes, encoding_type)
 
 
@@ -349,9 +354,7 @@ def _prefixes(xml: XmlWriter, prefixes: Sequence[str], encoding_type: str | None
 
 
 def _owner(xml: XmlWriter, name: str = "Owner") -> None:
-    with xml.element(name):
-        xml.leaf("ID", OWNER_ID)
-        xml.leaf("DisplayName", OWNER_NAME)
+    xml.raw(f"<{name}>{_OWNER_FIELDS}</{name}>")
 
 
 def _copy_result(root: str, info: ObjectInfo | PartInfo) -> bytes:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from deltaglider_core.context import S3Request
+from deltaglider_core.errors import S3Error
 from deltaglider_core.s3.names import parse_query, split_path
+from deltaglider_core.s3.sigv4_evidence import with_hoisted_headers
 
 
 class Wire:
@@ -46,6 +48,7 @@ def build_request(
     for name, value in header_list:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
     bucket, key = split_path(raw_path)
+    query = parse_query(raw_query)
     return S3Request(
         request_id="TEST",
         method=method,
@@ -54,8 +57,8 @@ def build_request(
         bucket=bucket,
         key=key,
         operation=operation,
-        query=parse_query(raw_query),
-        headers=joined,
+        query=query,
+        headers=with_hoisted_headers(joined, query),
         header_list=header_list,
         scheme="http",
         client_ip="192.0.2.1",
@@ -67,6 +70,20 @@ def build_request(
 @pytest.fixture(scope="session")
 def make_request() -> Callable[..., S3Request]:
     return build_request
+
+
+def status_of_call(function: Callable[..., object], *args: Any, **kwargs: Any) -> int:
+    """The status of the ``S3Error`` that a call raises, or 200; other errors propagate."""
+    try:
+        function(*args, **kwargs)
+    except S3Error as error:
+        return error.status
+    return 200
+
+
+@pytest.fixture(scope="session")
+def status_of() -> Callable[..., int]:
+    return status_of_call
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaglider_core.errors import IncompleteBody, InvalidArgument, S3Error, SignatureDoesNotMatch
+from deltaglider_core.errors import IncompleteBody, InvalidArgument, SignatureDoesNotMatch
 from deltaglider_core.interfaces.auth import PayloadSignature
 from deltaglider_core.s3.chunked import (
     MAX_HEADER_LINE,
@@ -184,10 +184,14 @@ def test_nothing_of_a_forged_chunk_comes_out() -> None:
     wire = bytearray(frame_signed([b"a" * 1000, b"b" * 1000]))
     wire[wire.index(b"bbb") + 500] ^= 1
     decoder = ChunkDecoder(decoded_length=2000, signature=payload_signature(), trailer_signed=False)
-    seen = b""
-    with pytest.raises(SignatureDoesNotMatch):
+    seen = bytearray()
+
+    def feed() -> None:
         for byte in wire:
-            seen += decoder.feed(bytes([byte]))
+            seen.extend(decoder.feed(bytes([byte])))
+
+    with pytest.raises(SignatureDoesNotMatch):
+        feed()
     assert seen == b"a" * 1000
 
 
@@ -308,17 +312,16 @@ def test_round_trip(chunks: list[bytes], step: int, signed: bool) -> None:
     assert decode(wire, len(data), step=step, **options) == (data, TRAILERS)
 
 
+def lengths_agree(wire: bytes, size: int, options: dict[str, Any]) -> None:
+    assert len(decode(wire, size, step=5, **options)[0]) == size
+
+
 @given(st.binary(max_size=80) | st.from_regex(rb"([0-9a-f]{1,2}\r\n[ab]{0,4}\r\n){0,4}.*"))
 @settings(deadline=None, max_examples=300)
-def test_only_s3_errors_come_out(wire: bytes) -> None:
+def test_only_s3_errors_come_out(status_of: Callable[..., int], wire: bytes) -> None:
     for size in (0, 3):
         for options in ({}, {"signature": payload_signature(), "trailer_signed": True}):
-            try:
-                decoded, _ = decode(wire, size, step=5, **options)
-            except S3Error as error:
-                assert error.status in (400, 403)
-            else:
-                assert len(decoded) == size
+            assert status_of(lengths_agree, wire, size, options) in (200, 400, 403)
 
 
 async def test_the_iterator_cuts_large_chunks_and_ends_with_trailers(wire: Wire) -> None:
@@ -362,8 +365,11 @@ async def test_the_iterator_verifies_signed_chunks_in_threads(wire: Wire) -> Non
 
 
 async def test_the_iterator_can_be_closed_early(wire: Wire) -> None:
-    body = wire([frame_unsigned([b"x" * 300_000])] * 2)
-    chunked = decode_aws_chunked(body, decoded_length=300_000, signature=None, trailer_signed=False)
+    framed = frame_unsigned([b"x" * 3_000_000])
+    body = wire([framed[i : i + 65536] for i in range(0, len(framed), 65536)])
+    chunked = decode_aws_chunked(
+        body, decoded_length=3_000_000, signature=None, trailer_signed=False
+    )
     assert await anext(chunked)
     await chunked.aclose()
     await chunked.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -13,7 +14,6 @@ from deltaglider_core.errors import (
     InvalidBucketName,
     InvalidURI,
     KeyTooLongError,
-    S3Error,
 )
 from deltaglider_core.s3.names import (
     check_bucket_name,
@@ -212,9 +212,6 @@ def test_parse_query_refuses(raw_query: str) -> None:
 
 @given(st.text(max_size=60))
 @settings(deadline=None, max_examples=300)
-def test_only_s3_errors_come_out(text: str) -> None:
+def test_only_s3_errors_come_out(status_of: Callable[..., int], text: str) -> None:
     for function in (check_bucket_name, check_key, split_path, parse_query):
-        try:
-            function(text)
-        except S3Error as error:
-            assert error.status == 400
+        assert status_of(function, text) in (200, 400)

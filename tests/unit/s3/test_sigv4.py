@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import botocore.auth
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deltaglider_core.context import S3Request
@@ -219,18 +220,12 @@ def sign(request: S3Request, *, uri: str | None = None, encoding: str = "utf-8")
         sigv4.verify(request, evidence, SECRET)
     key = sigv4.signing_key(SECRET, evidence.date, evidence.region)
     to_sign = sigv4.string_to_sign(evidence, canonical)
-    signature = hashlib_hmac(key, to_sign)
+    signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
     headers = [
         (name, value.replace("0" * 64, signature) if name == "authorization" else value)
         for name, value in request.header_list
     ]
     return replace(request, headers=dict(headers), header_list=headers)
-
-
-def hashlib_hmac(key: bytes, text: str) -> str:
-    import hmac
-
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 SIGNED = "host;x-amz-content-sha256;x-amz-date"
@@ -351,6 +346,9 @@ def test_header_signatures_of_botocore(
 def test_presigned_urls_of_botocore(
     make_request: Make, key: str, query: list[tuple[str, str]], headers: list[tuple[str, str]]
 ) -> None:
+    # A header that contradicts a parameter is refused when the request is parsed.
+    named = {name.lower() for name, _ in headers}
+    assume(named.isdisjoint(name.lower() for name, _ in query))
     request = boto_request("PUT", key, query, headers, b"")
     signer = botocore.auth.S3SigV4QueryAuth(BOTO, "s3", "us-east-1", expires=60)
     signer.add_auth(request)

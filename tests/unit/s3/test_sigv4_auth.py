@@ -54,7 +54,7 @@ class Clock:
 def boto_signed(
     make_request: Make, *, key: str = "AKID", secret: str = "secret", presign: bool = False
 ) -> S3Request:
-    request = AWSRequest("PUT", "http://localhost:9000/bucket/a%20b", data=b"hello")
+    request = AWSRequest("PUT", "http://localhost:9000/bucket/a%20b", data=b"")
     credentials = BotoCredentials(key, secret)
     signer: Any
     if presign:

@@ -19,15 +19,14 @@ from deltaglider_core.errors import (
     InvalidRequest,
     NotImplementedS3,
     RequestTimeTooSkewed,
-    S3Error,
     SignatureDoesNotMatch,
 )
 from deltaglider_core.s3.sigv4 import (
     check_signed_headers,
     check_time,
     find_evidence,
-    hoisted_headers,
 )
+from deltaglider_core.s3.sigv4_evidence import with_hoisted_headers
 
 Make = Callable[..., S3Request]
 
@@ -248,9 +247,13 @@ def test_presigned_payload_hash(make_request: Make) -> None:
 
 
 def test_hoisted_headers(make_request: Make) -> None:
-    request = presigned(make_request, **{"Meta-A": "1", "Checksum-CRC32": "AAAAAA=="})
-    assert hoisted_headers(request) == {"x-amz-meta-a": "1", "x-amz-checksum-crc32": "AAAAAA=="}
-    assert hoisted_headers(make_request("PUT", "/b/k?x-amz-meta-a=1", [HOST])) == {}
+    query = presigned(make_request, **{"Meta-A": "1", "Checksum-CRC32": "AAAAAA=="}).query
+    hoisted = {"x-amz-meta-a": "1", "x-amz-checksum-crc32": "AAAAAA=="}
+    assert with_hoisted_headers({"host": "h"}, query) == {"host": "h", **hoisted}
+    assert with_hoisted_headers({"x-amz-meta-a": "1"}, query) == hoisted
+    with pytest.raises(InvalidArgument, match="x-amz-meta-a contradicts"):
+        with_hoisted_headers({"x-amz-meta-a": "2"}, query)
+    assert with_hoisted_headers({"host": "h"}, [("x-amz-meta-a", "1")]) == {"host": "h"}
 
 
 @pytest.mark.parametrize("seconds", [0, 899, 900, -900])
@@ -312,7 +315,9 @@ def test_host_and_all_amz_headers_must_be_signed(make_request: Make) -> None:
 
 @given(st.text(max_size=80), st.text(st.characters(max_codepoint=255), max_size=40))
 @settings(deadline=None, max_examples=300)
-def test_only_s3_errors_come_out(make_request: Make, rest: str, value: str) -> None:
+def test_only_s3_errors_come_out(
+    make_request: Make, status_of: Callable[..., int], rest: str, value: str
+) -> None:
     requests = [
         signed(make_request, "AWS4-HMAC-SHA256 " + rest),
         signed(make_request, rest),
@@ -320,7 +325,4 @@ def test_only_s3_errors_come_out(make_request: Make, rest: str, value: str) -> N
         *(presigned(make_request, **{name.removeprefix("X-Amz-"): rest}) for name in QUERY),
     ]
     for request in requests:
-        try:
-            find_evidence(request)
-        except S3Error as error:
-            assert error.status in (400, 403, 501)
+        assert status_of(find_evidence, request) in (200, 400, 403, 501)

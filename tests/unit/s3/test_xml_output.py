@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import unquote_plus
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import botocore.parsers
 import botocore.session
@@ -52,7 +52,7 @@ def info(key: str) -> ObjectInfo:
 @given(xml_text | st.text(st.sampled_from("\r\n\t &<>\"'a"), max_size=20))
 @settings(deadline=None, max_examples=200)
 def test_escaped_text_round_trips(text: str) -> None:
-    element = ElementTree.fromstring(f'<a b="{xml.escape(text)}">{xml.escape(text)}</a>')
+    element = ET.fromstring(f'<a b="{xml.escape(text)}">{xml.escape(text)}</a>')
     assert (element.text or "") == text
     assert element.attrib["b"] == text
 
@@ -90,7 +90,7 @@ def test_error() -> None:
         NoSuchKey(fields={"Key": HOSTILE}), resource="/b/<k>", request_id="ID"
     )
     assert document.startswith(xml.DECLARATION)
-    root = ElementTree.fromstring(document)
+    root = ET.fromstring(document)
     assert root.tag == "Error"
     assert {child.tag: child.text for child in root} == {
         "Code": "NoSuchKey",
@@ -103,7 +103,7 @@ def test_error() -> None:
 
 @pytest.mark.parametrize("root", ["LocationConstraint", "VersioningConfiguration"])
 def test_empty(root: str) -> None:
-    element = ElementTree.fromstring(xml.render_empty(root))
+    element = ET.fromstring(xml.render_empty(root))
     assert element.tag == f"{{{xml.NAMESPACE}}}{root}"
     assert len(element) == 0
     assert element.text is None

@@ -266,7 +266,7 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="deltaglider-bench-") as directory,
-        ServerProcess(Path(directory), settings={"advanced": {"log_level": "warn"}}) as server,
+        ServerProcess(Path(directory)) as server,
     ):
         client = boto3_client(server)
         client.create_bucket(Bucket=BUCKET)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
+#: Headers of every response, probes and errors included.
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
+
+
 class Application:
     """An ASGI application; one per process.
 
@@ -47,7 +51,7 @@ class Application:
         self._stack = contextlib.AsyncExitStack()
         self._log = structlog.get_logger("deltaglider_proxy")
         self._metrics: RequestMetrics | None = None
-        self._falcon: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Lifespan(self)])
+        self._falcon: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Middleware(self)])
         # Most answers of S3 have no body; a type is set where there is one.
         self._falcon.resp_options.default_media_type = None  # type: ignore[assignment]
         self.gateway: Gateway | None = None
@@ -125,8 +129,8 @@ class Application:
             log_request(self._log, scope["method"], exchange, seconds)
 
 
-class _Lifespan:
-    """Falcon middleware that opens and closes the application with the server."""
+class _Middleware:
+    """Opens and closes the application with the server; marks every response."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -136,6 +140,11 @@ class _Lifespan:
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         await self._application.aclose()
+
+    async def process_response(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, ok: bool
+    ) -> None:
+        resp.set_headers(SECURITY_HEADERS)
 
 
 def create_app(

@@ -31,6 +31,9 @@ MAX_FILE_BYTES = 1024 * 1024
 #: aliases would otherwise stand for billions.
 MAX_NODES = 100_000
 
+#: Most levels; the time that PyYAML takes for brackets grows with the square of their depth.
+MAX_DEPTH = 64
+
 _REFERENCE = re.compile(r"\$\$|\$\{env:(?P<body>[^}]*)\}|\$\{(?P<open>env:)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -111,10 +114,6 @@ def parse_config(text: str, environ: Mapping[str, str], *, source: str) -> dict[
     except yaml.YAMLError as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigurationError(f"{source}: {first}", exit_code=EXIT_PARSE) from error
-    except RecursionError:
-        raise ConfigurationError(
-            f"{source}: the document is nested too deeply", exit_code=EXIT_PARSE
-        ) from None
     except ValueError as error:  # a date or a number that YAML recognises but cannot be
         raise ConfigurationError(f"{source}: {error}", exit_code=EXIT_PARSE) from error
     if document is None:
@@ -188,6 +187,17 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str, environ: Mapping[str, str]) -> None:
         super().__init__(text)
         self._environ = environ
+        self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(
+                None, None, "the document is nested too deeply", self.get_mark()
+            )
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_scalar(self, node: Any) -> Any:
         if isinstance(node, yaml.MappingNode):  # the YAML 1.1 type "=", which nobody means
@@ -220,7 +230,8 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None, None, "a key must be a plain word", key_node.start_mark
                 )
-            # As written: `1: ` and `01: ` are two keys that only look like one number.
+            # As it is written: a bucket may be called 2024 or on.
+            key_node.tag = "tag:yaml.org,2002:str"
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key_node.value!r} occurs twice", key_node.start_mark

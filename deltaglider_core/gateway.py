@@ -54,7 +54,7 @@ class Gateway:
         self.services = services
         self._grace = grace_seconds
         self._current: _Generation | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], _Generation] = {}
         self._exchange = asyncio.Lock()
 
     @property
@@ -109,8 +109,9 @@ class Gateway:
         """Close every pipeline. No request may be in flight. Safe to call twice."""
         async with self._exchange:
             current, self._current = self._current, None
-            for task in tuple(self._closing):
-                task.cancel()
+            # Not by cancelling: a task that has not begun yet would never close anything.
+            for waiting in self._closing.values():
+                waiting.idle.set()
             await asyncio.gather(*self._closing)
             if current is not None:
                 await current.stack.aclose()
@@ -118,12 +119,11 @@ class Gateway:
     def _retire(self, old: _Generation, grace: float) -> None:
         old.retire()
         task = asyncio.create_task(self._close_when_idle(old, grace))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing[task] = old
+        task.add_done_callback(self._closing.pop)
 
     async def _close_when_idle(self, old: _Generation, grace: float) -> None:
-        # Cancelled by ``aclose``, which wants it closed now.
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(old.idle.wait(), grace)
         if old.in_flight:
             self.services.log.warning(

@@ -45,6 +45,7 @@ def load(
     flags: Sequence[Override] = (),
     environ: Mapping[str, str] | None = None,
     plugins: PluginSet | None = None,
+    defaults: Sequence[Override] = (),
 ) -> Loaded:
     """Load everything. Precedence: flags, environment, file, defaults.
 
@@ -53,6 +54,7 @@ def load(
         flags: What other flags set.
         environ: The environment of this process unless given.
         plugins: Already loaded ones, for a reload; plugins are loaded once per process.
+        defaults: Count where neither flags nor environment nor file say anything.
 
     Raises:
         ConfigurationError: One sentence per problem; ``exit_code`` 3 if the file cannot be
@@ -60,16 +62,19 @@ def load(
     """
     environ = os.environ if environ is None else environ
     path = find_config(config, environ)
-    document = write_out(read_config(path, environ)) if path is not None else {}
+    document = _read(path, environ)
     if plugins is None:
-        plugins = _load_plugins(document)
+        plugins = _load_plugins(document, path)
     model = assemble_settings(plugins)
     from_environment, warnings = environment_layer(model, environ)
     # From the weakest to the strongest; each replaces what lies below it.
     overrides = [*from_environment, *flags]
     for override in overrides:
         document = _replace(document, override)
-    settings = validate(document, model, plugins, overrides)
+    for default in defaults:
+        if not _present(document, default.path):
+            document = _replace(document, default)
+    settings = validate(document, model, plugins, overrides, source=path)
     if path is not None:
         warnings.extend(_permissions(path, settings))
     return Loaded(settings=settings, plugins=plugins, path=path, warnings=tuple(warnings))
@@ -84,9 +89,9 @@ def lint(path: Path, environ: Mapping[str, str] | None = None) -> Loaded:
         ConfigurationError: See ``load``.
     """
     environ = os.environ if environ is None else environ
-    document = write_out(read_config(path, environ))
-    plugins = _load_plugins(document)
-    settings = validate(document, assemble_settings(plugins), plugins, ())
+    document = _read(path, environ)
+    plugins = _load_plugins(document, path)
+    settings = validate(document, assemble_settings(plugins), plugins, source=path)
     warnings = list(_permissions(path, settings))
     if not settings.access.has_keys and not settings.access.open_to_everybody:
         warnings.append(
@@ -96,36 +101,79 @@ def lint(path: Path, environ: Mapping[str, str] | None = None) -> Loaded:
     return Loaded(settings=settings, plugins=plugins, path=path, warnings=tuple(warnings))
 
 
+def load_plugins_for(config: Path | None, environ: Mapping[str, str] | None = None) -> PluginSet:
+    """Only the plugins, as the file that ``load`` would read says; the rest is not validated.
+
+    Raises:
+        ConfigurationError: See ``load``.
+    """
+    environ = os.environ if environ is None else environ
+    path = find_config(config, environ)
+    return _load_plugins(_read(path, environ), path)
+
+
 def validate(
     document: Mapping[str, Any],
     model: type[Settings],
     plugins: PluginSet,
-    overrides: Sequence[Override],
+    overrides: Sequence[Override] = (),
+    *,
+    source: Path | None = None,
 ) -> Settings:
     """Validate a merged document.
+
+    Args:
+        source: The file, named in front of each problem that lies in it.
 
     Raises:
         ConfigurationError: All problems, one per line.
     """
-    _check_backend(document, plugins)
     try:
-        settings = model.model_validate(document)
-    except ValidationError as error:
-        raise describe(error, document, model, overrides) from None
-    check_pipeline(settings, plugins)
+        _check_backend(document, plugins)
+        try:
+            settings = model.model_validate(document)
+        except ValidationError as error:
+            raise describe(error, document, model, overrides) from None
+        check_pipeline(settings, plugins)
+    except ConfigurationError as error:
+        raise _located(error, overrides, source) from error.__cause__
     return settings
 
 
-def _load_plugins(document: Mapping[str, Any]) -> PluginSet:
+def _located(
+    error: ConfigurationError, overrides: Sequence[Override], source: Path | None
+) -> ConfigurationError:
+    """The error with the file in front of the lines that no variable or flag is to blame for."""
+    if source is None:
+        return error
+    elsewhere = tuple(f"{override.origin}: " for override in overrides)
+    lines = (
+        line if line.startswith(elsewhere) else f"{source}: {line}"
+        for line in str(error).splitlines()
+    )
+    return ConfigurationError("\n".join(lines), exit_code=error.exit_code)
+
+
+def _read(path: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The file with its short spellings written out; empty without a file."""
+    if path is None:
+        return {}
+    document = read_config(path, environ)
+    try:
+        return write_out(document)
+    except ConfigurationError as error:
+        raise _located(error, (), path) from None
+
+
+def _load_plugins(document: Mapping[str, Any], source: Path | None) -> PluginSet:
     """Load plugins as the file says, which needs one section before all others."""
     advanced = document.get("advanced")
     section = advanced.get("plugins") if isinstance(advanced, Mapping) else None
     try:
         chosen = PluginsSettings.model_validate({} if section is None else section)
     except ValidationError as error:
-        raise describe(
-            error, section, PluginsSettings, (), prefix=("advanced", "plugins")
-        ) from None
+        found = describe(error, section, PluginsSettings, (), prefix=("advanced", "plugins"))
+        raise _located(found, (), source) from None
     rest = dict(document)
     if isinstance(advanced, Mapping):
         rest["advanced"] = {name: value for name, value in advanced.items() if name != "plugins"}
@@ -183,6 +231,14 @@ def _replace(document: Mapping[str, Any], override: Override) -> dict[str, Any]:
     return result
 
 
+def _present(document: Any, path: tuple[str, ...]) -> bool:
+    for part in path:
+        if not isinstance(document, Mapping) or part not in document:
+            return False
+        document = document[part]
+    return True
+
+
 def _permissions(path: Path, settings: Settings) -> list[str]:
     """A warning if others can read a file with a secret in it."""
     try:
@@ -195,4 +251,4 @@ def _permissions(path: Path, settings: Settings) -> list[str]:
     return []
 
 
-__all__ = ["Loaded", "lint", "load", "validate"]
+__all__ = ["Loaded", "lint", "load", "load_plugins_for", "validate"]

@@ -88,6 +88,9 @@ def order_stage(stage: str, settings: Settings, plugins: PluginSet) -> tuple[Reg
     listed = settings.advanced.pipeline.get(stage)
     if listed is not None:
         names = override_order(stage, listed, names)
+    chosen = settings.advanced.codec
+    if stage == "codecs" and chosen is not None and chosen in entries:
+        names = (chosen, *(name for name in names if name != chosen))
     return tuple(entries[name] for name in names)
 
 
@@ -140,9 +143,7 @@ async def open_pipeline(
             for entry in order_stage(stage, settings, plugins)
         }
 
-    codecs: Mapping[str, Codec] = MappingProxyType(
-        _preferred_first(await open_stage("codecs"), settings.advanced.codec)
-    )
+    codecs: Mapping[str, Codec] = MappingProxyType(await open_stage("codecs"))
     for name, codec in codecs.items():
         if codec.codec_id != name:
             entry = plugins.stage("codecs")[name]
@@ -168,13 +169,6 @@ async def open_pipeline(
         )
     }
     return Pipeline(settings=settings, backends=backends, codecs=codecs, **opened)
-
-
-def _preferred_first(codecs: dict[str, Any], preferred: str | None) -> dict[str, Any]:
-    """The codecs in order, the one that the configuration chose at the front."""
-    if preferred is None:
-        return codecs
-    return {preferred: codecs[preferred], **codecs}
 
 
 async def _open_backends(

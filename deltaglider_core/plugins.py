@@ -274,7 +274,8 @@ def _register(manager: pluggy.PluginManager, plugin: object, info: PluginInfo) -
     try:
         manager.register(plugin, name=info.name)
     except (pluggy.PluginValidationError, ValueError) as error:
-        raise ConfigurationError(f"plugin {info} cannot be registered: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"plugin {info} cannot be registered: {reason}") from error
 
 
 def _check_hooks(manager: pluggy.PluginManager, loaded: Mapping[str, PluginInfo]) -> None:

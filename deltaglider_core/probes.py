@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import falcon
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from .errors import S3Error
@@ -21,6 +22,7 @@ class HealthResource:
 
     async def on_get(self, req: Any, resp: Any) -> None:
         req.scope["deltaglider.exchange"].operation = "health"
+        resp.content_type = falcon.MEDIA_JSON
         resp.media = {"status": "healthy"}
 
 
@@ -41,6 +43,7 @@ class ReadyResource:
         state = await self._backend_state()
         ready = state == "ready"
         resp.status = 200 if ready else 503
+        resp.content_type = falcon.MEDIA_JSON
         resp.media = {"status": "ready" if ready else "not_ready", "backend": state}
 
     async def _backend_state(self) -> str:

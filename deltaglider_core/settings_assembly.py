@@ -11,7 +11,7 @@ from pydantic import Field, SerializeAsAny, create_model
 
 from .errors import ConfigurationError
 from .plugins import PluginInfo, PluginSet
-from .settings import BackendSettings, Section, Settings, StorageSettings, setting
+from .settings import Apply, BackendSettings, Section, Settings, StorageSettings, setting
 
 #: The backend of a configuration that names none.
 DEFAULT_BACKEND: Mapping[str, Any] = {"type": "filesystem", "path": "./data"}
@@ -47,7 +47,7 @@ def _check_model(model: Any, what: str, plugin: PluginInfo) -> None:
             )
 
 
-def _plant(tree: dict[str, Any], mount: str, model: Any, apply: str, plugin: PluginInfo) -> None:
+def _plant(tree: dict[str, Any], mount: str, model: Any, apply: Apply, plugin: PluginInfo) -> None:
     """Put a model at its dotted path; inner nodes are dictionaries, leaves are fields."""
     *parents, leaf = mount.split(".")
     if not parents or parents[0] not in ROOTS or not all([*parents, leaf]):
@@ -85,8 +85,8 @@ def _has_required(model: type[Section]) -> bool:
 
 def _backend_field(plugins: PluginSet) -> tuple[Any, Any]:
     """``storage.backend`` as the union of the installed types, told apart by ``type``."""
-    description = StorageSettings.model_fields["backend"].description
-    models = []
+    description = StorageSettings.model_fields["backend"].description or ""
+    models: list[Any] = []
     default_model: type[BackendSettings] | None = None
     for name, entry in plugins.stage("storage_backends").items():
         model = entry.record.settings
@@ -108,8 +108,8 @@ def _backend_field(plugins: PluginSet) -> tuple[Any, Any]:
     if not models:
         # Nothing can be configured here; naming a type says which package to install.
         return SerializeAsAny[BackendSettings], setting(description=description)
-    union = functools.reduce(operator.or_, models)
-    annotation = Annotated[union, Field(discriminator="type")]
+    union: Any = functools.reduce(operator.or_, models)
+    annotation: Any = Annotated[union, Field(discriminator="type")]
     if default_model is None:
         return annotation, setting(description=description)
     model = default_model
@@ -134,11 +134,30 @@ def _extend(
         model = _extend(parent, below, replaced, dotted)
         description = inner.description if inner is not None else f"Settings below {dotted}."
         # A section with something required (no installed backend to default to) has no default.
-        field = {} if _has_required(model) else {"default_factory": model}
-        fields[name] = (model, Field(description=description, **field))
+        factory: dict[str, Any] = {} if _has_required(model) else {"default_factory": model}
+        fields[name] = (model, Field(description=description, **factory))
     return create_model(
         base.__name__, __base__=base, __doc__=base.__doc__, __module__=base.__module__, **fields
     )
 
 
-__all__ = ["DEFAULT_BACKEND", "ROOTS", "assemble_settings"]
+def config_schema(plugins: PluginSet) -> dict[str, Any]:
+    """JSON Schema (2020-12) of the configuration file, for the installed plugins.
+
+    Besides JSON Schema it says ``x-apply`` (hot, rebuild or restart) and ``x-env`` (the
+    variable) of a setting.
+    """
+    schema = assemble_settings(plugins).model_json_schema()
+    if DEFAULT_BACKEND["type"] in plugins.stage("storage_backends"):
+        schema["$defs"]["StorageSettings"]["properties"]["filesystem"] = {
+            "type": "string",
+            "description": "Short for a backend of type filesystem with this path.",
+        }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Configuration of DeltaGlider",
+    }
+
+
+__all__ = ["DEFAULT_BACKEND", "ROOTS", "assemble_settings", "config_schema"]

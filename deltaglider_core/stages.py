@@ -38,7 +38,14 @@ def resolve(settings: Settings, plugins: PluginSet) -> list[StageEntry]:
     lines: list[StageEntry] = []
     for stage in ORDERED_STAGES:
         overridden = stage in settings.advanced.pipeline
-        for position, entry in enumerate(order_stage(stage, settings, plugins), 1):
+        entries = order_stage(stage, settings, plugins)
+        if not entries:
+            lines.append(
+                StageEntry(
+                    stage=stage, position=0, name="-", distribution="-", version="-", reason="empty"
+                )
+            )
+        for position, entry in enumerate(entries, 1):
             reason = _origin(entry.plugin)
             if stage == "codecs" and entry.name == settings.advanced.codec:
                 reason = "configured as advanced.codec"

@@ -110,7 +110,7 @@ def table(rows: Sequence[Row]) -> str:
     for row in (*rows, total):
         if row is total:
             lines.append(line)
-        saved = 100 * (1 - row.stored / row.size)
+        saved = round(100 * (1 - row.stored / row.size), 1) + 0.0  # never "-0.0"
         lines.append(
             f"{row.name:<18}  {row.size / MIB:>6.2f} MiB  {row.stored / MIB:>6.2f} MiB  "
             f"{saved:>5.1f} %  {'identical' if row.intact else 'DIFFERENT'}"

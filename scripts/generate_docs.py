@@ -34,9 +34,7 @@ def settings_page() -> str:
 
 def hooks_page() -> str:
     """Every hook: heading is the literal signature, text is its docstring."""
-    parts = [
-        NOTE + "# Hooks\n\n" + inspect.cleandoc(sys.modules[HookSpecs.__module__].__doc__ or "")
-    ]
+    parts = [NOTE + "# Hooks\n\n" + _markdown(sys.modules[HookSpecs.__module__].__doc__)]
     for name, function in vars(HookSpecs).items():
         if name.startswith("dg_"):
             signature = inspect.signature(function)
@@ -47,12 +45,26 @@ def hooks_page() -> str:
 
 
 def _markdown(docstring: str | None) -> str:
-    """A docstring with its literal block as a fenced one."""
+    """A docstring as Markdown: its one literal block becomes a fenced one."""
     text = inspect.cleandoc(docstring or "")
-    head, separator, code = text.partition("::\n\n")
+    head, separator, rest = text.partition("::\n\n")
     if not separator:
-        return text
-    return f"{head}:\n\n```python\n{textwrap.dedent(code).rstrip()}\n```"
+        return _prose(text)
+    code, tail = _split_block(rest)
+    fence = f"```{'toml' if code.startswith('[') else 'python'}\n{code}\n```"
+    return f"{_prose(head)}:\n\n{fence}\n\n{_prose(tail)}".rstrip()
+
+
+def _split_block(text: str) -> tuple[str, str]:
+    """An indented block and what follows it."""
+    lines = text.splitlines()
+    end = next((i for i, line in enumerate(lines) if line and line[0] != " "), len(lines))
+    return textwrap.dedent("\n".join(lines[:end])).rstrip(), "\n".join(lines[end:])
+
+
+def _prose(text: str) -> str:
+    """Sections such as ``Yields:`` are indented in docstrings, which Markdown takes for code."""
+    return re.sub(r"^ +", "", text, flags=re.MULTILINE).replace("``", "`")
 
 
 def errors_page() -> str:
@@ -75,9 +87,8 @@ def _errors() -> Iterator[type[errors.S3Error]]:
 
 
 def _first_line(error: type[errors.S3Error]) -> str:
-    if "message" in vars(error):
-        return error.message
-    return (error.__doc__ or "").strip().splitlines()[0]
+    own = vars(error).get("__doc__")
+    return own.strip().splitlines()[0] if own else error.message
 
 
 def cli_page() -> str:

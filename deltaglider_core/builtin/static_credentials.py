@@ -1,4 +1,4 @@
-"""The key pair of the configuration, and the keys of a service that is open on purpose."""
+"""The key pair of the configuration."""
 
 from __future__ import annotations
 
@@ -29,26 +29,12 @@ class StaticCredentials:
         return known if known is not None and known.access_key_id == access_key_id else None
 
 
-class OpenCredentials:
-    """Every access key is its own secret: for services that are open to everybody.
-
-    Most clients refuse to send unsigned requests. With this they sign with any key, twice
-    the same word, and what they send is verified like anything else.
-    """
-
-    async def get_credentials(self, access_key_id: str) -> Credentials | None:
-        """The access key, with itself as the secret."""
-        return Credentials(access_key_id=access_key_id, secret_access_key=access_key_id)
-
-
 @asynccontextmanager
 async def open_static_credentials(
     settings: AccessSettings, services: Services
 ) -> AsyncIterator[CredentialStore]:
     """Open the store that the section ``access`` describes."""
-    if settings.open_to_everybody:
-        yield OpenCredentials()
-    elif settings.access_key_id is not None and settings.secret_access_key is not None:
+    if settings.access_key_id is not None and settings.secret_access_key is not None:
         yield StaticCredentials(
             Credentials(
                 access_key_id=settings.access_key_id,

@@ -12,8 +12,8 @@ least one of the two sees the other: if the notice came first, the PUT finds it 
 gone, misses its reference, and stores the object verbatim before it answers; else DeleteBucket
 finds the object and deletes nothing. What remains: a deleter that stands still between its
 look and its deletions for longer than ``_NOTICE_LIFE``, while such a PUT runs. It checks its own
-time before every page of deletions and stops after ``_DELETE_SECONDS``, so only a single request
-that hangs in the network for the rest of the hour could do harm.
+time before every deletion and stops after ``_DELETE_SECONDS``, so only a single request that hangs
+in the network for the rest of that time could do harm.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .hidden import any_visible
 NOTICES_PREFIX = f"{RESERVED_PREFIX}deleting/"
 
 #: A notice older than this was left by a process that died.
-_NOTICE_LIFE = timedelta(hours=1)
+_NOTICE_LIFE = timedelta(minutes=15)
 
 #: How long one DeleteBucket may delete; the client repeats it to go on.
-_DELETE_SECONDS = 300.0
+_DELETE_SECONDS = 60.0
 
 
 class BucketDeletion:
@@ -63,12 +63,15 @@ class BucketDeletion:
         Raises:
             NoSuchBucket
             BucketNotEmpty: There are visible objects, perhaps since a moment ago.
-            ServiceUnavailable: There was more to delete than one request may; repeat it.
+            ServiceUnavailable: Another request deletes it, too, or there was more to delete
+                than one request may; repeat it.
         """
         if await any_visible(self._inner, bucket):
             raise BucketNotEmpty(fields={"BucketName": bucket})
         if await self._has_internal(bucket):
             await self._delete_internal(bucket)
+            if await self.announced(bucket):
+                raise ServiceUnavailable("The bucket is being deleted. Please retry.")
         await self._inner.delete_bucket(bucket)
 
     async def _has_internal(self, bucket: str) -> bool:

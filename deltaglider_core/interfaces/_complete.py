@@ -179,23 +179,23 @@ def _check_parts(
     for previous, part in itertools.pairwise(parts):
         if part.part_number <= previous.part_number:
             raise InvalidPartOrder(fields={"UploadId": upload_id})
-    digest = hashlib.md5(usedforsecurity=False)
-    size = 0
     for part in parts:
         info = stored.get(part.part_number)
         if info is None or info.etag != part.etag:
             raise InvalidPart(fields=_part_fields(upload_id, part))
-        if info.size < MIN_PART_SIZE and part is not parts[-1]:
+    for part in parts[:-1]:
+        size = stored[part.part_number].size
+        if size < MIN_PART_SIZE:
             raise EntityTooSmall(
                 fields={
-                    "ProposedSize": str(info.size),
+                    "ProposedSize": str(size),
                     "MinSizeAllowed": str(MIN_PART_SIZE),
                     "PartNumber": str(part.part_number),
                     "ETag": part.etag,
                 }
             )
-        digest.update(_raw_md5(part.etag))
-        size += info.size
+    digest = hashlib.md5(b"".join(_raw_md5(part.etag) for part in parts), usedforsecurity=False)
+    size = sum(stored[part.part_number].size for part in parts)
     return f"{digest.hexdigest()}-{len(parts)}", size
 
 

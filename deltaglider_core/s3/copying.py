@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from ..context import RequestContext, S3Request
 from ..errors import (
@@ -16,6 +15,7 @@ from ..errors import (
     InternalError,
     InvalidArgument,
     InvalidRequest,
+    InvalidURI,
     NotImplementedS3,
     PreconditionFailed,
     S3Error,
@@ -29,7 +29,7 @@ from ..interfaces.storage import (
     StorageBackend,
 )
 from . import conditions, ranges, xml
-from .names import check_bucket_name, check_key
+from .names import check_bucket_name, check_key, decode_path
 from .object_headers import metadata_of_request, new_write, refuse_unsupported
 from .objects import MAX_SINGLE_PUT, precheck
 from .response import S3Response, xml_response
@@ -59,6 +59,7 @@ def parse_copy_source(value: str) -> tuple[str, str]:
     """
     if value.startswith("arn:"):
         raise NotImplementedS3("Copy sources given as ARN are not supported.")
+    # A "?" in a key comes escaped; bytes that are not ASCII may come as they are.
     path, _, query = value.partition("?")
     if query and query != "versionId=null":
         raise InvalidArgument(
@@ -66,10 +67,10 @@ def parse_copy_source(value: str) -> tuple[str, str]:
             fields={"ArgumentName": "x-amz-copy-source", "ArgumentValue": value},
         )
     try:
-        decoded = unquote(path, errors="strict")
-    except UnicodeDecodeError:
-        decoded = ""
-    bucket, _, key = decoded.removeprefix("/").partition("/")
+        raw = path.removeprefix("/").encode().decode("latin-1")
+        bucket, _, key = decode_path(f"/{raw}")[1:].partition("/")
+    except (InvalidURI, UnicodeEncodeError):
+        bucket = key = ""
     if not bucket or not key:
         raise InvalidArgument(
             "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
     from ..services import Clock
 
-#: Headers of every response. The request id is added to them.
-SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
-
 
 class S3Endpoint:
     """Serves S3.
@@ -191,9 +188,8 @@ def _text(raw: bytes) -> str:
 
 def _fill(resp: Any, response: S3Response, request_id: str, method: str) -> None:
     resp.status = response.status
-    headers = {**SECURITY_HEADERS, **response.headers}
-    headers["x-amz-request-id"] = request_id
-    for name, value in headers.items():
+    resp.set_header("x-amz-request-id", request_id)
+    for name, value in response.headers.items():
         # Falcon encodes header values as latin-1; this way UTF-8 bytes go out.
         resp.set_header(name, value.encode("utf-8").decode("latin-1"))
     if response.stream is not None:

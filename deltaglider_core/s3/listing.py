@@ -25,7 +25,8 @@ def integer_param(request: S3Request, name: str, default: int) -> int:
     value = request.param(name)
     if value is None or value == "":
         return default
-    if not (value.isascii() and value.isdigit() and int(value) < 2**31):
+    # The length first: int() refuses thousands of digits with an error of its own.
+    if not (value.isascii() and value.isdigit() and len(value) <= 10 and int(value) < 2**31):
         raise InvalidArgument(
             f"Argument {name} must be an integer between 0 and 2147483647",
             fields={"ArgumentName": name, "ArgumentValue": value},

@@ -5,9 +5,12 @@ Source: AWS, "Uploading and copying objects using multipart upload", "Multipart 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from ..context import RequestContext, S3Request
-from ..errors import InvalidArgument, NoSuchUpload
-from ..interfaces.storage import CompletedPart
+from ..errors import EntityTooLarge, InvalidArgument, InvalidRequest, NoSuchUpload
+from ..interfaces.storage import CompletedPart, PartPage, UploadPage
 from ..services import run_blocking
 from . import conditions, xml
 from .copying import slow_xml
@@ -20,6 +23,8 @@ from .response import S3Response, xml_response
 MAX_PARTS = 10_000
 #: Largest CompleteMultipartUpload document: 10,000 parts with five checksums each.
 MAX_COMPLETE_BODY = 16 * 1024**2
+
+_SIZE = re.compile(r"[0-9]{1,19}")
 
 
 def part_number_of(request: S3Request) -> int:
@@ -93,6 +98,7 @@ async def complete_multipart_upload(context: RequestContext) -> S3Response:
     await storage.head_bucket(bucket)
     if condition is not None:
         await precheck(storage, bucket, request.key, condition)
+    await _check_size(context, upload_id, parts)
 
     async def complete() -> bytes:
         info = await storage.complete_multipart_upload(
@@ -103,6 +109,53 @@ async def complete_multipart_upload(context: RequestContext) -> S3Response:
         )
 
     return await slow_xml(complete, request)
+
+
+async def _check_size(
+    context: RequestContext, upload_id: str, parts: Sequence[CompletedPart]
+) -> None:
+    """Hold the size of the whole against what the client announced and what is allowed.
+
+    Raises:
+        InvalidRequest: ``x-amz-mp-object-size`` differs.
+        EntityTooLarge: The parts together exceed the largest object.
+    """
+    request = context.request
+    announced = request.headers.get("x-amz-mp-object-size")
+    if announced is not None and not _SIZE.fullmatch(announced):
+        raise InvalidArgument(
+            "x-amz-mp-object-size must be a number of bytes.",
+            fields={"ArgumentName": "x-amz-mp-object-size", "ArgumentValue": announced},
+        )
+    limit = context.pipeline.settings.advanced.max_object_size
+    if announced is None and len(parts) * min(MAX_SINGLE_PUT, limit) <= limit:
+        return
+    try:
+        size = await _size_of(context, upload_id, parts)
+    except NoSuchUpload:
+        # Completed already, perhaps: the storage knows whether this is a repetition.
+        return
+    if announced is not None and int(announced) != size:
+        raise InvalidRequest(
+            f"The provided 'x-amz-mp-object-size' header value {announced} does not match what "
+            f"was computed: {size}"
+        )
+    if size > limit:
+        raise EntityTooLarge(fields={"ProposedSize": str(size), "MaxSizeAllowed": str(limit)})
+
+
+async def _size_of(context: RequestContext, upload_id: str, parts: Sequence[CompletedPart]) -> int:
+    storage, bucket = context.storage()
+    listed = {part.part_number for part in parts}
+    size, marker = 0, 0
+    while True:
+        page = await storage.list_parts(
+            bucket, context.request.key, upload_id, part_number_marker=marker, max_parts=1000
+        )
+        size += sum(part.size for part in page.parts if part.part_number in listed)
+        if page.next_marker is None:
+            return size
+        marker = page.next_marker
 
 
 async def abort_multipart_upload(context: RequestContext) -> S3Response:
@@ -127,6 +180,8 @@ async def list_parts(context: RequestContext) -> S3Response:
         part_number_marker=marker,
         max_parts=max(max_parts, 1),
     )
+    if max_parts == 0:
+        page = PartPage()
     return xml_response(
         xml.render_list_parts_result(
             request.bucket,
@@ -158,6 +213,8 @@ async def list_multipart_uploads(context: RequestContext) -> S3Response:
         upload_id_marker=upload_id_marker,
         max_uploads=max(max_uploads, 1),
     )
+    if max_uploads == 0:
+        page = UploadPage()
     return xml_response(
         xml.render_list_multipart_uploads_result(
             request.bucket,

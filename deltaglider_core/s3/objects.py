@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from ..context import RequestContext
-from ..errors import InternalError, InvalidRange, NotImplementedS3, PreconditionFailed, S3Error
+from ..errors import (
+    ClientError,
+    InternalError,
+    InvalidRange,
+    NotImplementedS3,
+    PreconditionFailed,
+    S3Error,
+)
 from ..interfaces.auth import Action
 from ..interfaces.storage import (
     ByteRange,
@@ -78,6 +85,13 @@ async def get_object(context: RequestContext) -> S3Response:
         if not conditions.if_range_applies(request.headers, info.etag, info.last_modified):
             byte_range = None
     reader = await _open(context, storage, bucket, byte_range)
+    if byte_range is not None and not conditions.if_range_applies(
+        request.headers, reader.info.etag, reader.info.last_modified
+    ):
+        # Overwritten since the HEAD: part of this version would be glued to the other one.
+        await reader.aclose()
+        byte_range = None
+        reader = await _open(context, storage, bucket, None)
     stream: AsyncGenerator[bytes, None] | None = None
     try:
         info = reader.info
@@ -120,7 +134,7 @@ async def _open(
         raise
 
 
-class _NotModified(S3Error):
+class _NotModified(ClientError):
     """304 as an error, for the one place where it is found inside one."""
 
     code, status, message = "NotModified", 304, "Not Modified"
@@ -191,6 +205,12 @@ async def delete_object(context: RequestContext) -> S3Response:
     _refuse_versions(context)
     storage, bucket = context.storage()
     match = request.headers.get("if-match")
+    for name in ("x-amz-if-match-last-modified-time", "x-amz-if-match-size"):
+        if name in request.headers:
+            # Read as no condition, it would delete what the client wanted to protect.
+            raise NotImplementedS3(
+                f"The header {name} is not supported by this service.", fields={"Header": name}
+            )
     condition = None if match is None else conditions.write_condition({"if-match": match})
     await storage.delete_object(bucket, request.key, condition=condition)
     return S3Response(status=204)

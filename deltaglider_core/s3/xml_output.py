@@ -37,6 +37,7 @@ _OWNER = f"<Owner>{_OWNER_FIELDS}</Owner>"
 # The other control characters have no place in XML 1.0 at all; AWS writes references to
 # them, and clients that have such keys ask for encoding-type=url.
 _SPECIAL = re.compile('[&<>"\\x00-\\x1f\\x7f-\\x9f\ud800-\udfff\ufffe\uffff]')
+_ILLEGAL = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\ud800-\udfff\ufffe\uffff]")
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
@@ -104,9 +105,10 @@ def render_error(error: S3Error, *, resource: str, request_id: str) -> bytes:
     """``Error``; it has no namespace."""
     xml = XmlWriter("Error", namespace="")
     xml.leaf("Code", error.code)
-    xml.leaf("Message", error.text)
+    xml.leaf("Message", _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", error.text))
     for name, value in error.fields.items():
-        xml.leaf(name, value)
+        # An error that its reader cannot parse would be taken for another one.
+        xml.leaf(name, _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", value))
     xml.leaf("Resource", resource)
     xml.leaf("RequestId", request_id)
     return xml.finish()

@@ -17,6 +17,7 @@ EXAMPLE = ROOT / "deltaglider_proxy.example.yaml"
 # What the example mentions in a comment only, and why.
 NOT_SHOWN = {
     "access.authentication",  # of no effect beside a key pair
+    "storage.filesystem",  # the shorthand of storage.backend
     "advanced.pipeline",  # must name exactly the active entries of a stage
 }
 

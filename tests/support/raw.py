@@ -65,6 +65,11 @@ class Connection:
     ) -> None:
         self.close()
 
+    @property
+    def local_port(self) -> int:
+        """TCP port of this end."""
+        return int(self._socket.getsockname()[1])
+
     def close(self) -> None:
         """Close both directions."""
         self._socket.close()

@@ -17,9 +17,10 @@ from typing import Any
 
 import yaml
 
-LISTENING = re.compile(rb"listening on (https?)://([0-9A-Za-z.\[\]:-]+):(\d+)")
+#: In a line of text, or in one of JSON.
+LISTENING = re.compile(rb"(?:listening on |\"address\": \")(https?)://([0-9A-Za-z.\[\]:-]+):(\d+)")
 START_SECONDS = 45.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 40.0  # requests in flight have 30 s to finish
 POLL_SECONDS = 0.02
 
 
@@ -47,7 +48,8 @@ class ServerProcess:
     Args:
         directory: Holds the configuration, the data and the log; created if missing.
         settings: Sections merged over the written configuration, e.g.
-            ``{"advanced": {"max_delta_ratio": 0.5}}``.
+            ``{"advanced": {"max_delta_ratio": 0.5}}``; a log level above ``info`` would hide
+            the line that says that the server listens.
         arguments: More words for the command line.
         environment: More variables for the process.
 
@@ -138,8 +140,12 @@ class ServerProcess:
 
     def stop(self) -> int:
         """Ask the server to end (SIGTERM) and return its exit code."""
+        self._running().send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until a server that was asked to end has ended; return its exit code."""
         process = self._running()
-        process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

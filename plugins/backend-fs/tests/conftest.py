@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -50,6 +52,14 @@ class Store:
     async def keys(self, **options: object) -> list[str]:
         page = await self.backend.list_objects("bkt", **options)  # type: ignore[arg-type]
         return [info.key for info in page.objects]
+
+    def descriptors(self) -> int:
+        """Open files below the root, the root itself included."""
+        count = 0
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                count += os.readlink(f"/proc/self/fd/{number}").startswith(str(self.root))
+        return count
 
     def left_over(self) -> list[Path]:
         """Temporary and metadata files."""

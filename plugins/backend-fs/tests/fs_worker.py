@@ -9,11 +9,12 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from deltaglider_backend_fs import linux
+from deltaglider_backend_fs import commit, linux
 from deltaglider_backend_fs.backend import FsBackend
 from deltaglider_backend_fs.settings import FsSettings
 from deltaglider_core.errors import ConfigurationError, NoSuchKey, PreconditionFailed, S3Error
@@ -51,6 +52,8 @@ async def get(backend: FsBackend, key: str) -> tuple[str, bytes]:
 
 
 async def open_unprivileged(root: str) -> None:
+    # Load what is loaded late; the interpreter may lie where other users cannot read.
+    await asyncio.to_thread(os.getpid)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(65534)
@@ -78,6 +81,7 @@ async def limit(root: str) -> None:
 
 async def race(root: str, rounds: str) -> None:
     """Claim keys, increment a counter, claim deletions, against others that do the same."""
+    dawdle()
     backend = await open_backend(root)
     won, deleted = [], []
     for number in range(int(rounds)):
@@ -100,6 +104,21 @@ async def race(root: str, rounds: str) -> None:
         except NoSuchKey:
             pass
     print(json.dumps({"pid": os.getpid(), "won": won, "deleted": deleted}))
+
+
+def dawdle() -> None:
+    """Widen the gap between the check of a condition and the act from microseconds to more.
+
+    Without locks every round then has several winners; with them it only takes longer.
+    """
+    real = commit.read_current
+
+    def slow(parent: int, name: bytes) -> Any:
+        current = real(parent, name)
+        time.sleep(0.003)
+        return current
+
+    commit.read_current = slow
 
 
 async def nest(root: str, name: str, rounds: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deltaglider_backend_fs import buckets
+from deltaglider_backend_fs import buckets, writing
 from deltaglider_core.errors import (
     BucketAlreadyExists,
     BucketAlreadyOwnedByYou,
@@ -138,6 +138,46 @@ async def test_upload_into_a_bucket_deleted_meanwhile(store: Any) -> None:
         if not again:
             await store.backend.create_bucket("bkt")
         assert await store.keys() == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_bucket_deleted_right_before_the_commit(
+    store: Any, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    real = writing.commit
+
+    def late(*args: Any) -> None:
+        buckets.delete_bucket(store.backend._root, "bkt")
+        if again:
+            buckets.create_bucket(store.backend._root, "bkt", 0)
+        real(*args)
+
+    monkeypatch.setattr(writing, "commit", late)
+    with pytest.raises(NoSuchBucket):
+        await store.put("k", b"x")
+    assert [p for p in store.root.rglob("*") if p.is_file()] == []
+
+
+async def test_linked_bucket_replaced_right_before_the_commit(
+    store: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder outlives its deletion as a bucket, but what is written there is no object."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    await store.backend.delete_bucket("bkt")
+    store.path.symlink_to(elsewhere)
+    real = writing.commit
+
+    def late(*args: Any) -> None:
+        buckets.delete_bucket(store.backend._root, "bkt")
+        buckets.create_bucket(store.backend._root, "bkt", 0)
+        real(*args)
+
+    monkeypatch.setattr(writing, "commit", late)
+    with pytest.raises(NoSuchBucket):
+        await store.put("k", b"x")
+    assert not (elsewhere / "k").exists()
+    assert await store.keys() == []
 
 
 async def test_deletion_never_loses_an_acknowledged_write(store: Any) -> None:

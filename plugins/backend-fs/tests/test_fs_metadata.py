@@ -129,8 +129,7 @@ async def test_files_of_others_are_objects(store: Any) -> None:
 
 async def test_a_file_changed_by_others_has_another_etag_and_the_same_metadata(store: Any) -> None:
     info = await store.put("k", b"hello", metadata=SMALL)
-    with open(store.path / "k", "ab") as file:
-        file.write(b"!")
+    (store.path / "k").write_bytes(b"hello!")
     changed = await store.backend.head_object("bkt", "k")
     assert changed.etag != info.etag
     assert (changed.size, changed.metadata) == (6, SMALL)

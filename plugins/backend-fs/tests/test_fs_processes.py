@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from deltaglider_core.interfaces.storage import ObjectMetadata
+
+LARGE = ObjectMetadata(user={"k": "v" * 90_000})
 WORKER = str(Path(__file__).parent / "fs_worker.py")
 
 
@@ -40,12 +43,10 @@ def stalled(store: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 async def test_conditions_have_exactly_one_winner(store: Any) -> None:
-    from fs_worker_api import put
-
     rounds, processes = 25, 3
-    await put(store.backend, "counter", b"0")
+    await store.put("counter", b"0", metadata=LARGE)
     for number in range(rounds):
-        await put(store.backend, f"gone/{number}", b"x")
+        await store.put(f"gone/{number}", b"x", metadata=LARGE)
     reports = results([start("race", store.root, rounds) for _ in range(processes)])
     won = [(number, report["pid"]) for report in reports for number in report["won"]]
     assert sorted(number for number, _ in won) == list(range(rounds))
@@ -57,9 +58,7 @@ async def test_conditions_have_exactly_one_winner(store: Any) -> None:
 
 
 async def test_files_become_folders_under_concurrent_writers(store: Any) -> None:
-    from fs_worker_api import put
-
-    await put(store.backend, "always", b"always")
+    await store.put("always", b"always", metadata=LARGE)
     rounds = 20
     reports = results([start("nest", store.root, name, rounds) for name in ("p", "q", "r")])
     assert reports == [[], [], []]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
+
 from deltaglider_core.delta.layer import DeltaLayer, open_engine
 from deltaglider_core.delta.policy import DeltaPolicy
 from deltaglider_core.errors import CorruptDelta
 from deltaglider_core.interfaces.codec import Codec, EncodedWindow
 from deltaglider_core.interfaces.storage import (
+    Body,
     ByteRange,
+    Capabilities,
     Condition,
     ObjectInfo,
+    ObjectPage,
     StorageBackend,
 )
 from deltaglider_core.services import Services
@@ -130,18 +135,20 @@ def run_block_code(reference: memoryview, code: bytes) -> bytes:
     return bytes(out)
 
 
-def make_data(size: int, seed: int = 1) -> bytes:
-    """Incompressible bytes."""
-    return random.Random(seed).randbytes(size)
+class BareBackend(MemoryBackend):
+    """A backend with the least that is allowed: listings without metadata, no conditions."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
 
-def make_version(data: bytes, seed: int = 2, edits: int = 3) -> bytes:
-    """A similar file of the same size: a few short places differ."""
-    chance, changed = random.Random(seed), bytearray(data)
-    for _ in range(edits):
-        at = chance.randrange(max(1, len(data) - 8))
-        changed[at : at + 8] = chance.randbytes(8)
-    return bytes(changed[: len(data)])
+    async def list_objects(self, bucket: str, **arguments: Any) -> ObjectPage:
+        page = await super().list_objects(bucket, **arguments)
+        return replace(page, objects=tuple(replace(o, metadata=None) for o in page.objects))
+
+    async def put_object(self, bucket: str, key: str, body: Body, **arguments: Any) -> ObjectInfo:
+        arguments["condition"] = None
+        return await super().put_object(bucket, key, body, **arguments)
 
 
 @dataclass
@@ -154,6 +161,20 @@ class World:
     codec: BlockCodec
     log: list[tuple[str, str, Mapping[str, object]]] = field(default_factory=list)
     bucket: str = "bucket"
+
+    @staticmethod
+    def data(size: int, seed: int = 1) -> bytes:
+        """Incompressible bytes."""
+        return random.Random(seed).randbytes(size)
+
+    @staticmethod
+    def version(data: bytes, seed: int = 2, edits: int = 3) -> bytes:
+        """A similar file of the same size: a few short places differ."""
+        chance, changed = random.Random(seed), bytearray(data)
+        for _ in range(edits):
+            at = chance.randrange(len(data) - 8)
+            changed[at : at + 8] = chance.randbytes(8)
+        return bytes(changed)
 
     @property
     def memory(self) -> MemoryBackend:
@@ -181,9 +202,7 @@ class World:
         )
 
     async def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
-        return await read(
-            await self.layer.get_object(self.bucket, key, byte_range=byte_range)
-        )
+        return await read(await self.layer.get_object(self.bucket, key, byte_range=byte_range))
 
     async def stored(self, key: str) -> bytes:
         """The bytes on the backend."""
@@ -198,9 +217,7 @@ class World:
         page = await self.inner.list_objects(self.bucket, prefix=".deltaglider/refs/")
         return [info.key for info in page.objects]
 
-    async def plant(
-        self, key: str, data: bytes, internal: Mapping[str, str] | None = None
-    ) -> None:
+    async def plant(self, key: str, data: bytes, internal: Mapping[str, str] | None = None) -> None:
         """Put bytes on the backend behind the layer's back."""
         await self.inner.put_object(
             self.bucket, key, body(data), size=len(data), metadata=metadata(internal=internal)
@@ -231,11 +248,11 @@ class ListLogger:
         self._lines.append(("error", event, fields))
 
 
-MakeWorld = Callable[..., "AsyncIterator[World]"]
+MakeWorld = Callable[..., Awaitable[World]]
 
 
 @pytest.fixture
-async def make_world(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
+async def make_world(tmp_path: Path) -> AsyncIterator[MakeWorld]:
     """Build worlds; worlds of one test share no directory unless told to."""
     async with AsyncExitStack() as stack:
         count = 0
@@ -265,9 +282,7 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
                 cache_dir=made.cache_dir,
                 codecs=made.codecs,
             )
-            engine = await stack.enter_async_context(
-                open_engine(policy or DeltaPolicy(), services)
-            )
+            engine = await stack.enter_async_context(open_engine(policy or DeltaPolicy(), services))
             backend = inner or MemoryBackend()
             if not await backend.list_buckets():
                 await backend.create_bucket("bucket")
@@ -283,5 +298,10 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
 
 
 @pytest.fixture
-async def world(make_world: Callable[..., object]) -> World:
-    return await make_world()  # type: ignore[misc,no-any-return]
+async def world(make_world: MakeWorld) -> World:
+    return await make_world()
+
+
+@pytest.fixture
+def bare_backend() -> MemoryBackend:
+    return BareBackend()

@@ -94,7 +94,9 @@ class TempFile:
         os.utime(self.fd, ns=(stamp, stamp))
         meta = self.bucket.private(META)
         settle(self.bucket.fd, meta)
-        # Named like the temporary file, so that a sweep of this one finds that one too.
+        # Named like the temporary file, so that a sweep of this one finds that one too. Noted
+        # before it exists: should the recording fail half-way, ``discard`` looks for it.
+        self._sidecar = self.name
         with self.bucket.vanishing():
             self._sidecar = write_record(
                 self.fd, meta, etag=etag, metadata=metadata, sidecar=self.name

@@ -33,6 +33,11 @@ class Descriptor:
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.fd < 0
+
     def close(self) -> None:
         """Close it. Safe to call twice."""
         fd, self.fd = self.fd, -1

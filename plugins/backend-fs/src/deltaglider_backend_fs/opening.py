@@ -33,20 +33,15 @@ def open_root(path: Path) -> Root:
         ConfigurationError: One sentence with the path, the cause and what to do.
     """
     path = path.absolute()
-    fd = _open(path)
+    root = Root(_open(path), KeyCodec())
     try:
-        codec = _probe(path, fd)
-    except BaseException:
-        os.close(fd)
-        raise
-    root = Root(fd, codec)
-    try:
+        root.codec = _probe(path, root.fd)
         sweep(root)
     except OSError as error:
         root.close()
         raise ConfigurationError(
-            f"Cannot clean up the storage directory {path} ({_reason(error)}): make everything "
-            "in it accessible to the user that runs this process."
+            f"Cannot look through the storage directory {path} ({_reason(error)}): make "
+            "everything in it accessible to the user that runs this process."
         ) from error
     except BaseException:
         root.close()

@@ -64,7 +64,8 @@ def reader(opened: Opened) -> ObjectReader:
     """The reader of an opened object, which now owns the file."""
 
     async def close() -> None:
-        await in_thread(opened.discard)
+        if opened.file is not None and not opened.file.closed:
+            await in_thread(opened.discard)
 
     chunks = _chunks(opened)
     return ObjectReader(opened.info, chunks, start=opened.start, stop=opened.stop, close=close)

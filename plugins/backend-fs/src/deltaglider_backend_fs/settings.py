@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from deltaglider_core.settings import BackendSettings
+from deltaglider_core.settings import BackendSettings, setting
 
 
 class FsSettings(BackendSettings):
@@ -15,6 +15,6 @@ class FsSettings(BackendSettings):
 
     # No default: an export without defaults would drop the discriminator.
     type: Literal["filesystem"] = Field(description="Selects this backend.")
-    path: Path = Field(
+    path: Path = setting(
         description="Root directory; created if missing. A bucket is a folder in it."
     )

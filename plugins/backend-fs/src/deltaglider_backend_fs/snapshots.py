@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import threading
 import time
@@ -85,7 +86,7 @@ class Snapshots:
         items = heapq.nsmallest(self._window, (item for item in items if item >= start))
         while True:
             # Batches keep memory bounded; each pass drops what is beyond the window.
-            batch = [item for item, _ in zip(scan, range(self._window), strict=False)]
+            batch = list(itertools.islice(scan, self._window))
             if not batch:
                 return Snapshot(items=items, complete=len(items) < self._window)
             items = heapq.nsmallest(

@@ -32,7 +32,7 @@ class Xdelta3Codec:
     a byte leaves. Windows of other encoders that have one are checked against it.
 
     Args:
-        level: Effort of the encoder, 1 to 9, as in ``xdelta3 -1`` to ``-9``.
+        level: How densely a reference is indexed, 1 to 9; see ``reference.STEPS``.
         window_size: Bytes of target per window, at most ``MAX_WINDOW_SIZE``.
         zstd_level: Level of the compression of each window.
     """
@@ -63,6 +63,7 @@ class Xdelta3Codec:
             TypeError: ``prepared`` is of another codec.
             ValueError: ``prepared`` is closed, or ``target`` is longer than a window.
             MemoryError
+            RuntimeError: xdelta3 failed, which is a defect in this package.
         """
         if not isinstance(prepared, Xdelta3Reference):
             raise TypeError(f"Not a reference that xdelta3 prepared: {type(prepared).__name__}.")
@@ -85,6 +86,8 @@ class Xdelta3Codec:
                 raise MemoryError("No memory to encode a window.")
             if status != 0:
                 raise RuntimeError(f"xdelta3 failed to encode a window with status {status}.")
+            if output.size > max_vcdiff_size(len(source)):
+                raise RuntimeError(f"xdelta3 made {output.size} bytes of {len(source)}.")
             vcdiff = memoryview(ffi.buffer(output.data, output.size))
             span = parse_window(vcdiff).source
             return EncodedWindow(data=frames.pack(vcdiff, level=self._zstd_level), span=span)

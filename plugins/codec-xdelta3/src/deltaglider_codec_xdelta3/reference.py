@@ -40,7 +40,8 @@ def table_layout(size: int, level: int, max_bits: int = MAX_TABLE_BITS) -> tuple
     """``(bits, step)`` of the match table for a reference of ``size`` bytes.
 
     A reference with more positions than the largest table has slots is indexed at wider
-    steps: matches shorter than a step may then be missed, wherever they are.
+    steps. A match shorter than a step may be missed; a longer one is found wherever it is,
+    unless its entries have given way to others in the same slots.
     """
     step = STEPS[level]
     positions = max(1, size // step)

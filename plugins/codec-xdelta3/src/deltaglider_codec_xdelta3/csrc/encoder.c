@@ -125,7 +125,8 @@ static int dgx_try_match(xd3_stream *stream, size_t position, uint64_t source, s
 
 /* The matcher: replaces xdelta3's, which has no fingerprints in its table and therefore looks
  * at the reference for nearly every byte of the target. Searches the reference only: what
- * repeats within a window is left to zstd, which gives smaller results in half the time.
+ * repeats within a window is left to zstd: on releases of archives that gave 1 to 5 % less, in
+ * half the time, than xdelta3's search for it.
  * Matches are extended in both directions and chosen among by xdelta3. */
 static int dgx_string_match(xd3_stream *stream)
 {
@@ -172,6 +173,7 @@ static int dgx_string_match(xd3_stream *stream)
     return 0;
 }
 
+/* Memory of one stream, which counts it; what is freed is not given back to the count. */
 static void *dgx_alloc(void *opaque, size_t items, usize_t size)
 {
     dgx_context *context = opaque;

@@ -1,0 +1,176 @@
+"""Each broken fake fails the tests of its defect and no others."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+#: Test class and the tests that must fail. More than one is listed where a defect shows in
+#: several contracts, e.g. an ignored range also where it touches no byte.
+EXPECTED: dict[str, set[str]] = {
+    "TestAbortForgetsNothing": {"test_abort"},
+    "TestAuthenticatorClaimsEverything": {"test_not_mine"},
+    "TestAuthenticatorPassesOn": {"test_invalid"},
+    "TestAuthenticatorReadsBody": {"test_body_is_not_read"},
+    "TestAuthenticatorShowsSecret": {"test_invalid"},
+    "TestAuthorizerAnswersTrue": {"test_total"},
+    "TestBucketDeletedWithContent": {"test_bucket_not_empty"},
+    "TestBucketErrorIsAbsence": {"test_absent_bucket"},
+    "TestCancelledBodyStored": {"test_cancellation"},
+    "TestCodecIgnoresSize": {"test_wrong_size"},
+    "TestCodecRaisesValueError": {
+        "test_flipped_bits",
+        "test_garbage",
+        "test_truncated_window",
+        "test_wrong_reference",
+        "test_wrong_size",
+    },
+    "TestCodecSpanTooSmall": {"test_span"},
+    "TestCodecWithState": {"test_windows_are_independent"},
+    "TestCodecWrongByte": {"test_full_window"},
+    "TestConditionNotAtomic": {
+        "test_race_of_creators",
+        "test_race_of_delete_and_replace",
+        "test_race_of_replacers",
+    },
+    "TestDeleteRaisesOnAbsent": {"test_delete_absent"},
+    "TestEtagMissing": {"test_facts_agree", "test_list_facts"},
+    "TestEtagQuoted": {
+        "test_conditional_delete",
+        "test_copy",
+        "test_facts_agree",
+        "test_if_match",
+        "test_list_facts",
+    },
+    "TestFailingBodyStored": {
+        "test_bucket_is_empty_after_failures",
+        "test_completed_at_once",  # the body of a Complete that lost the race fails
+        "test_failing_body",
+        "test_failing_part",
+    },
+    "TestIfMatchIgnored": {
+        "test_complete_with_condition",
+        "test_if_match",
+        "test_if_match_on_absent_key",
+        "test_race_of_replacers",
+    },
+    "TestIfNoneMatchIgnored": {
+        "test_complete_with_condition",
+        "test_copy_with_condition",
+        "test_if_none_match",
+        "test_if_none_match_beside_folder",
+        "test_race_of_creators",
+    },
+    "TestKeyNormalised": {"test_hostile_key", "test_hostile_keys_together"},
+    "TestLeakyLayer": {"test_forwards"},
+    "TestListMarkIsSkipped": {
+        "test_list_delimiter",
+        "test_list_pages",
+        "test_list_prefix_and_start_after",
+        "test_list_start_after",
+    },
+    "TestListNeverSaysEnd": {"test_list_last_page_is_full"},
+    "TestListUnsorted": {
+        "test_hostile_keys_together",
+        "test_if_none_match_beside_folder",
+        "test_key_beside_its_folder",
+        "test_list_delimiter",
+        "test_list_forgets_what_is_deleted",
+        "test_list_order",
+        "test_list_pages",
+        "test_list_parts",
+        "test_list_prefix",
+        "test_list_prefix_and_start_after",
+        "test_list_start_after",
+    },
+    "TestLongBodyCut": {"test_failing_part", "test_long_body"},
+    "TestMetadataLost": {
+        "test_internal_metadata_is_apart",
+        "test_metadata",
+        "test_metadata_of_two_kilobytes",
+    },
+    "TestMetadataMerged": {"test_copy_onto_itself", "test_metadata_is_replaced"},
+    "TestObjectsInMemory": {"test_memory_of_multipart_and_copy", "test_memory_of_put_and_get"},
+    "TestRangeIgnored": {"test_range", "test_range_of_nothing", "test_range_outside"},
+    "TestRangeOffByOne": {"test_range"},
+    "TestReaderMixesVersions": {
+        "test_reader_keeps_its_version",
+        "test_reader_survives_deletion",
+    },
+    "TestRouterChangesItsMind": {"test_deterministic"},
+    "TestRouterRaises": {"test_deterministic", "test_total"},
+    "TestRouterReadsFile": {"test_deterministic", "test_routes", "test_total"},
+    "TestRuleRaises": {"test_deterministic", "test_examples", "test_total"},
+    "TestRuleWithoutError": {"test_total"},
+    "TestShortBodyAccepted": {"test_failing_part", "test_short_body"},
+    "TestSoundAuthenticator": set(),
+    "TestSoundBackend": set(),
+    "TestStoreMatchesPrefix": {"test_unknown_key"},
+    "TestStoreRaisesOnUnknown": {"test_unknown_key"},
+    "TestStoreShowsSecret": {"test_no_secret_in_repr"},
+    "TestSwallowingLayer": {"test_error_of_inner"},
+    "TestVisibleTooEarly": {"test_failing_part", "test_invisible_until_complete"},
+}
+
+FAKES = ("broken_backends.py", "broken_parts.py")
+
+# One event loop for all: making one for each of 2,500 tests takes longer than the tests.
+INI = """
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = session
+asyncio_default_test_loop_scope = session
+"""
+
+# All cases of all tests for every fake would take a minute and find nothing more.
+CONFTEST = """
+from itertools import groupby
+
+def pytest_collection_modifyitems(config, items):
+    chosen = []
+    for (cls, name), group in groupby(items, key=lambda item: (item.cls, item.originalname)):
+        cases = list(group)
+        if name not in getattr(cls, "all_cases_of", ()):
+            cases = cases[len(cases) // 2 :][:1]
+        chosen += cases
+    items[:] = chosen
+"""
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
+    """Names of the tests that failed, by class, from one run over all fakes."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "pytest.ini").write_text(INI)
+    for name in FAKES:
+        source = Path(__file__).with_name(name).read_text()
+        (folder / f"test_{name}").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    failed: dict[str, set[str]] = defaultdict(set)
+    for cls, name in re.findall(r"^FAILED \S+?::(\w+)::(\w+)", done.stdout, re.MULTILINE):
+        failed[cls].add(name)
+    assert not re.search(r"^ERROR", done.stdout, re.MULTILINE), done.stdout
+    return failed
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fake", EXPECTED)
+def test_fails_exactly(failures: Mapping[str, set[str]], fake: str) -> None:
+    assert failures.get(fake, set()) == EXPECTED[fake]
+
+
+def test_every_fake_is_expected() -> None:
+    declared = set()
+    for name in FAKES:
+        source = Path(__file__).with_name(name).read_text()
+        declared |= set(re.findall(r"^class (Test\w+)", source, re.MULTILINE))
+    assert declared == set(EXPECTED)

@@ -17,10 +17,9 @@ from typing import Any
 
 from .configfile import EXIT_IO
 from .errors import ConfigurationError
-from .plugins import core_version
+from .plugins import CORE_COMMANDS, core_version
 
 PROGRAM = "deltaglider_proxy"
-BUILT_IN = ("serve", "quickstart", "config", "plugins")
 MAX_WORKERS = 256
 
 
@@ -170,7 +169,7 @@ def _contributed(words: Sequence[str]) -> Iterable[Any]:
     except SystemExit:
         raise SystemExit(2) from None  # argparse has said why
     command = known.command
-    if command in BUILT_IN or known.version or (command is None and not known.help):
+    if command in CORE_COMMANDS or known.version or (command is None and not known.help):
         return ()
     from .loading import load_plugins_for
 
@@ -181,12 +180,6 @@ def _contributed(words: Sequence[str]) -> Iterable[Any]:
             raise
         print(f"{PROGRAM}: the commands of plugins are missing here: {error}", file=sys.stderr)
         return ()
-    for name, entry in stage.items():
-        if name in BUILT_IN:
-            raise ConfigurationError(
-                f"plugin {entry.plugin} adds a command {name!r}, which the core has already; "
-                "disable it in advanced.plugins.disabled"
-            )
     return [entry.record for entry in stage.values()]
 
 

@@ -59,6 +59,9 @@ KNOWN_PROVIDERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: Commands of the core, which no plugin can replace.
+CORE_COMMANDS: tuple[str, ...] = ("serve", "quickstart", "config", "plugins")
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -342,10 +345,16 @@ def _check_record(record: Any, expected: type[Any], hook: str, info: PluginInfo)
             f"plugin {info} yields {entry.name!r} in {hook}; names are lower-case letters, "
             "digits, - and _"
         )
+    if isinstance(record, Command) and entry.name in CORE_COMMANDS:
+        raise ConfigurationError(
+            f"plugin {info} adds a command {entry.name!r}, which the core has already; add the "
+            "plugin to advanced.plugins.disabled"
+        )
     return entry
 
 
 __all__ = [
+    "CORE_COMMANDS",
     "DEFAULT_PLUGINS",
     "ENTRY_POINT_GROUP",
     "KNOWN_PROVIDERS",

@@ -51,15 +51,18 @@ def write_config(path: Path, data: str) -> None:
         f"access:\n  access_key_id: {key}\n  secret_access_key: {secret}\n"
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # A file in the place of the directory is not a configuration that exists.
+        if not path.parent.is_dir():
+            os.makedirs(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
         # O_EXCL also refuses a dangling symbolic link that somebody has put there.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise
     except OSError as error:
-        raise ConfigurationError(
-            f"cannot write the configuration {path}: {error.strerror or error}", exit_code=EXIT_IO
-        ) from error
+        raise _cannot_write(path, error) from error
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -68,9 +71,13 @@ def write_config(path: Path, data: str) -> None:
     except OSError as error:
         # Half a key pair would only confuse the next run.
         path.unlink(missing_ok=True)
-        raise ConfigurationError(
-            f"cannot write the configuration {path}: {error.strerror or error}", exit_code=EXIT_IO
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"cannot write the configuration {path}: {error.strerror or error}", exit_code=EXIT_IO
+    )
 
 
 def quickstart(

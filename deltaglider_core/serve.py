@@ -252,10 +252,12 @@ class _Supervisor(Multiprocess):
     def handle_hup(self) -> None:
         """Let every worker reload, unless the new configuration is wrong."""
         try:
-            self._loaded = self._options.load(self._loaded)
+            loaded = self._options.load(self._loaded)
+            require_credentials(loaded.settings)
         except ConfigurationError as error:
             get_logger().error("reload refused, the old configuration goes on", error=str(error))
             return
+        self._loaded = loaded
         self._options.configure_logging(self._loaded.settings)
         for worker in self.processes:
             if worker.pid is not None and worker.exitcode is None:

@@ -233,7 +233,6 @@ class AdvancedSettings(Section):
     cache_size_mb: int = setting(
         100,
         description="Size of the cache of reference files, MiB per process.",
-        apply="restart",
         env="DGP_CACHE_MB",
         ge=0,
     )

@@ -103,12 +103,12 @@ def _unknown_key(path: Path, model: type[BaseModel], prefix: Path) -> str:
         ("storage", name) for name in ("filesystem", "s3")
     ]
     neighbours = {there[-1] for there in known if _is_parent(path[:-1], there)}
-    close = difflib.get_close_matches(path[-1], neighbours, n=1)
-    if close:
-        return f"unknown key; did you mean {'.'.join((*path[:-1], close[0]))}?"
     elsewhere = {there[-1]: there for there in reversed(known) if ANY_NAME not in there}
-    close = difflib.get_close_matches(path[-1], elsewhere, n=1, cutoff=0.8)
-    if close:
+    if path[-1] in elsewhere:
+        return f"unknown key; did you mean {'.'.join(elsewhere[path[-1]])}?"
+    if close := difflib.get_close_matches(path[-1], neighbours, n=1):
+        return f"unknown key; did you mean {'.'.join((*path[:-1], close[0]))}?"
+    if close := difflib.get_close_matches(path[-1], elsewhere, n=1, cutoff=0.8):
         return f"unknown key; did you mean {'.'.join(elsewhere[close[0]])}?"
     if neighbours:
         return f"unknown key; known here: {', '.join(sorted(neighbours))}"

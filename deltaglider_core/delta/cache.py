@@ -30,6 +30,9 @@ from .record import is_sha256
 #: Opens the bytes of a reference on its backend: an async context manager over chunks.
 Fetch = Callable[[], contextlib.AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
+#: Files kept at once: every map holds a descriptor, and many systems allow 1,024 of them.
+MAX_FILES = 256
+
 #: Temporary files older than this were left by a process that died.
 _STALE_SECONDS = 6 * 3600.0
 
@@ -70,6 +73,7 @@ class ReferenceCache:
         self._metrics = metrics
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._loading: dict[str, asyncio.Task[ReferenceFile]] = {}
+        self._used = 0
         directory.mkdir(parents=True, exist_ok=True)
         self._take_over()
         metrics.cache_max.set(max_bytes)
@@ -78,7 +82,7 @@ class ReferenceCache:
     @property
     def used_bytes(self) -> int:
         """Bytes of all files this cache knows."""
-        return sum(entry.size for entry in self._entries.values())
+        return self._used
 
     @contextlib.asynccontextmanager
     async def open(self, sha256: str, size: int, fetch: Fetch) -> AsyncGenerator[ReferenceFile]:
@@ -92,7 +96,7 @@ class ReferenceCache:
         """
         entry = self._entries.get(sha256)
         if entry is None:
-            entry = self._entries[sha256] = _Entry(size)
+            entry = self._add(sha256, size)
         self._entries.move_to_end(sha256)
         entry.pins += 1
         try:
@@ -139,12 +143,13 @@ class ReferenceCache:
         self, entry: _Entry, sha256: str, size: int, fetch: Fetch
     ) -> ReferenceFile:
         path = self._directory / sha256
-        file = await run_owned(_open_verified, path, sha256, True)
+        file = await run_owned(open_verified, path, sha256)
         if file is not None:
             self._metrics.cache_hits.inc()
         else:
             self._metrics.cache_misses.inc()
             file = await self._fetch(path, sha256, size, fetch)
+        self._used += file.size - entry.size
         entry.file, entry.size = file, file.size
         return file
 
@@ -156,7 +161,7 @@ class ReferenceCache:
             if (written, found) != (size, sha256):
                 raise IntegrityError(f"reference {sha256} has other bytes than its name says")
             # What is mapped is what was read back, not what passed through on its way.
-            file = await run_owned(_open_verified, temporary, sha256, False)
+            file = await run_owned(open_verified, temporary, sha256)
             if file is None:
                 raise IntegrityError(f"reference {sha256} did not survive its way to the cache")
             os.rename(temporary, path)
@@ -166,19 +171,24 @@ class ReferenceCache:
             raise
         return ReferenceFile(sha256=sha256, size=file.size, path=path, data=file.data)
 
+    def _add(self, sha256: str, size: int) -> _Entry:
+        entry = self._entries[sha256] = _Entry(size)
+        self._used += size
+        return entry
+
     def _evict(self) -> None:
-        used = self.used_bytes
-        for sha256, entry in list(self._entries.items()):
-            if used <= self._max_bytes:
-                break
-            if entry.pins == 0 and sha256 not in self._loading:
-                used -= entry.size
-                self._forget(sha256, entry)
-        self._metrics.cache_size.set(used)
+        if self._used > self._max_bytes or len(self._entries) > MAX_FILES:
+            for sha256, entry in list(self._entries.items()):
+                if self._used <= self._max_bytes and len(self._entries) <= MAX_FILES:
+                    break
+                if entry.pins == 0 and sha256 not in self._loading:
+                    self._forget(sha256, entry)
+        self._metrics.cache_size.set(self._used)
 
     def _forget(self, sha256: str, entry: _Entry) -> None:
         if self._entries.get(sha256) is entry:
             del self._entries[sha256]
+            self._used -= entry.size
         with contextlib.suppress(OSError):  # a cache that cannot shrink is no reason to fail
             os.unlink(self._directory / sha256)
 
@@ -193,11 +203,11 @@ class ReferenceCache:
                 elif item.name.startswith("tmp-") and stat.st_mtime < time.time() - _STALE_SECONDS:
                     os.unlink(item.path)
         for _, sha256, size in sorted(found):
-            self._entries[sha256] = _Entry(size)
+            self._add(sha256, size)
 
 
-def _open_verified(path: Path, sha256: str, tidy: bool) -> ReferenceFile | None:
-    """Map a file if it is there and has that SHA-256; unlink a wrong one if ``tidy``."""
+def open_verified(path: Path, sha256: str) -> ReferenceFile | None:
+    """Map a file read-only; None if it is not there or has another SHA-256."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -207,12 +217,9 @@ def _open_verified(path: Path, sha256: str, tidy: bool) -> ReferenceFile | None:
         data = mmap.mmap(handle, size, prot=mmap.PROT_READ) if size else None
     finally:
         os.close(handle)
-    if data is not None and hashlib.sha256(data).hexdigest() == sha256:
-        return ReferenceFile(sha256=sha256, size=size, path=path, data=data)
-    if tidy:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-    return None
+    if data is None or hashlib.sha256(data).hexdigest() != sha256:
+        return None
+    return ReferenceFile(sha256=sha256, size=size, path=path, data=data)
 
 
 async def write_hashed(path: Path, chunks: AsyncIterator[bytes], *, limit: int) -> tuple[int, str]:

@@ -10,11 +10,13 @@ from ..errors import ConfigurationError, IntegrityError, NoSuchKey
 from ..interfaces.codec import Codec
 from ..interfaces.storage import StorageBackend
 from ..services import Services, Spool
-from .cache import ReferenceCache, ReferenceFile
+from .cache import ReferenceCache, ReferenceFile, open_verified
+from .concurrency import run_owned
 from .metrics import DeltaMetrics
 from .policy import DeltaPolicy
 from .prepared import PreparedCache
 from .record import Reference
+from .spooling import Spooled
 
 
 class Engine:
@@ -64,6 +66,25 @@ class Engine:
 
         async with self.cache.open(reference.sha256, reference.size, fetch) as file:
             yield file
+
+    @contextlib.asynccontextmanager
+    async def own_reference(self, spooled: Spooled) -> AsyncGenerator[ReferenceFile]:
+        """An upload as its own reference; it goes into the cache, where its successor finds it.
+
+        Raises:
+            IntegrityError: The spool file is not what was received.
+            OSError: No room in the cache directory.
+        """
+        if spooled.size <= self.policy.cache_bytes:
+            async with self.cache.open(
+                spooled.sha256, spooled.size, lambda: contextlib.nullcontext(spooled.chunks())
+            ) as file:
+                yield file
+            return
+        mapped = await run_owned(open_verified, spooled.path, spooled.sha256)
+        if mapped is None:
+            raise IntegrityError("the spool file is not what was received")
+        yield mapped
 
     async def aclose(self) -> None:
         """Free indexes and end fetches."""

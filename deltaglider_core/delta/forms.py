@@ -156,12 +156,6 @@ def with_form(metadata: ObjectMetadata, form: Mapping[str, str]) -> ObjectMetada
     return replace(metadata, internal={**kept, **form})
 
 
-def form_fields(internal: Mapping[str, str]) -> dict[str, str]:
-    """The part of internal metadata that a copy of the stored bytes needs as well."""
-    wanted = _OF_THE_BYTES | {"etag"}
-    return {name: value for name, value in internal.items() if name in wanted}
-
-
 def fields_of(record: Record, head: int) -> dict[str, str]:
     """Internal metadata of stored bytes that begin with this record."""
     fields = {"form": record.form, "head": str(head)}

@@ -40,19 +40,33 @@ class Lister:
             max_keys=max_keys,
         )
 
-        async def logical(info: ObjectInfo) -> ObjectInfo | None:
-            return await self._logical(bucket, info)
+        objects: dict[str, ObjectInfo | None] = {}
+        unknown: list[ObjectInfo] = []
+        for info in page.objects:
+            if form_of(info) is None and self._engine.policy.may_be_delta(info.key):
+                unknown.append(info)
+            else:
+                objects[info.key] = self._known(bucket, info)
 
-        objects = await bounded_map(logical, page.objects, limit=_AT_ONCE)
-        return replace(page, objects=tuple(info for info in objects if info is not None))
+        async def look_up(info: ObjectInfo) -> None:
+            objects[info.key] = await self._look_up(bucket, info)
 
-    async def _logical(self, bucket: str, info: ObjectInfo) -> ObjectInfo | None:
-        """The object that a listed entry stands for; None if it is gone."""
+        await bounded_map(look_up, unknown, limit=_AT_ONCE)
+        found = (objects[info.key] for info in page.objects)
+        return replace(page, objects=tuple(info for info in found if info is not None))
+
+    def _known(self, bucket: str, info: ObjectInfo) -> ObjectInfo:
+        """An entry that states its form, or whose name says that it was never a delta."""
+        if form_of(info) is None:
+            return _as_listed(info)
         try:
-            if form_of(info) is not None:
-                return describe(info).logical
-            if not self._engine.policy.may_be_delta(info.key):
-                return replace(info, metadata=visible_metadata(info.metadata))
+            return describe(info).logical
+        except IntegrityError as error:
+            return self._damaged(bucket, info, error)
+
+    async def _look_up(self, bucket: str, info: ObjectInfo) -> ObjectInfo | None:
+        """An entry about which only a request of its own tells; None if it is gone."""
+        try:
             if info.metadata is not None:
                 return (await self._versions.resolve(bucket, info)).logical
             found = (await self._versions.head(bucket, info.key)).logical
@@ -60,8 +74,13 @@ class Lister:
         except NoSuchKey:
             return None
         except IntegrityError as error:
-            # One damaged object must not hide all others, nor itself: it can still be deleted.
-            self._engine.log.error(
-                "object_unreadable", bucket=bucket, key=info.key, reason=error.text
-            )
-            return replace(info, metadata=visible_metadata(info.metadata))
+            return self._damaged(bucket, info, error)
+
+    def _damaged(self, bucket: str, info: ObjectInfo, error: IntegrityError) -> ObjectInfo:
+        # One damaged object must not hide all others, nor itself: it can still be deleted.
+        self._engine.log.error("object_unreadable", bucket=bucket, key=info.key, reason=error.text)
+        return _as_listed(info)
+
+
+def _as_listed(info: ObjectInfo) -> ObjectInfo:
+    return replace(info, metadata=visible_metadata(info.metadata))

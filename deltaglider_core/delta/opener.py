@@ -9,7 +9,6 @@ from ..errors import IntegrityError, InvalidRange
 from ..interfaces.storage import ByteRange, ObjectReader, StorageBackend
 from .bodies import ByteReader, chain, split_start
 from .container import (
-    MAX_HEAD_BYTES,
     PEEK,
     has_magic,
     head_length,
@@ -123,9 +122,9 @@ class ObjectOpener:
     ) -> ObjectReader:
         """A range of a delta or of wrapped bytes."""
         key, pinned = stored.physical.key, stored.physical.etag
-        wanted = min(stored.head, MAX_HEAD_BYTES) + (_READ_AHEAD if stored.form == "delta" else 0)
+        wanted = stored.head + (_READ_AHEAD if stored.form == "delta" else 0)
         try:
-            info, begin = await self._versions.start_of(bucket, key, max(wanted, PEEK))
+            info, begin = await self._versions.start_of(bucket, key, wanted)
         except InvalidRange as error:
             raise ChangedError from error
         if info.etag != pinned:

@@ -78,30 +78,21 @@ class Candidate:
     created: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """What to encode against: a reference, or None to make the object itself one."""
-
-    reference: Reference | None
-
-
-def choose(candidates: Sequence[Candidate], wanted: str, sha256: str) -> Choice:
+def choose(candidates: Sequence[Candidate], wanted: str, sha256: str) -> Reference | None:
     """Choose among the references of a deltaspace for an object of the family ``wanted``.
 
     One with the very bytes of the object, which has the given SHA-256; else the newest of the
-    same family; without one the object becomes a reference, until there are so many that the
-    newest of any family has to do.
+    same family. Without one the object becomes a reference itself (None), until there are so
+    many that the newest of any family has to do.
     """
     newest = sorted(candidates, key=lambda each: each.created, reverse=True)
     for candidate in newest:
         if candidate.reference.sha256 == sha256:
-            return Choice(reference=candidate.reference)
+            return candidate.reference
     for candidate in newest:
         if candidate.source == wanted:
-            return Choice(reference=candidate.reference)
-    if len(newest) < MAX_REFERENCES:
-        return Choice(reference=None)
-    return Choice(reference=newest[0].reference)
+            return candidate.reference
+    return None if len(newest) < MAX_REFERENCES else newest[0].reference
 
 
 class ReferenceStore:

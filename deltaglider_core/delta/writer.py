@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from ..errors import IntegrityError, NoSuchKey, PreconditionFailed
@@ -217,7 +217,7 @@ class ObjectWriter:
             replaces: Instead: replace just this version, as the backend reported it.
         """
         candidates = await self._references.candidates(bucket, key)
-        chosen = choose(candidates, family(key), spooled.sha256).reference
+        chosen = choose(candidates, family(key), spooled.sha256)
         blob: _Blob | None = None
         try:
             blob = await self._encode(bucket, key, spooled, lease, chosen, metadata)
@@ -263,13 +263,10 @@ class ObjectWriter:
         limit = self._engine.policy.ratio(bucket) * spooled.size
         began = time.perf_counter()
         try:
-            opened = (
-                self._engine.cache.open(
-                    reference.sha256, reference.size, lambda: nullcontext(spooled.chunks())
-                )
-                if own
-                else self._engine.reference(self._inner, bucket, reference)
-            )
+            if own:
+                opened = self._engine.own_reference(spooled)
+            else:
+                opened = self._engine.reference(self._inner, bucket, reference)
             async with opened as file:
                 body = await self._encode_with(codec, file, spooled, lease, limit)
         except (IntegrityError, OSError) as error:

@@ -120,12 +120,10 @@ EXPECTED: dict[str, set[str]] = {
 
 FAKES = ("broken_backends.py", "broken_parts.py")
 
-# One event loop for all: making one for each of 2,500 tests takes longer than the tests.
 INI = """
 [pytest]
 asyncio_mode = auto
-asyncio_default_fixture_loop_scope = session
-asyncio_default_test_loop_scope = session
+asyncio_default_fixture_loop_scope = function
 """
 
 # All cases of all tests for every fake would take a minute and find nothing more.

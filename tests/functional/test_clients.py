@@ -82,7 +82,9 @@ def test_aws_large_files_and_copies(aws_cli: AwsCli, bucket: str, tmp_path: Path
 
 def test_aws_presign(aws_cli: AwsCli, s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k ü", Body=b"presigned")
-    out = aws_cli("s3", "presign", f"s3://{bucket}/k ü", "--expires-in", "60").stdout
+    # For us-east-1 the CLI still presigns with version 2, see test_presigned.py.
+    words = ("--expires-in", "60", "--region", "eu-central-1")
+    out = aws_cli("s3", "presign", f"s3://{bucket}/k ü", *words).stdout
     with urllib.request.urlopen(out.decode().strip(), timeout=20) as answer:
         assert answer.read() == b"presigned"
 
@@ -138,9 +140,7 @@ def test_rclone_tree(rclone: Rclone, bucket: str, tree: Path, tmp_path: Path) ->
     assert f"{bucket}/\n".encode() not in rclone("lsf", "dg:").stdout
 
 
-def test_rclone_chunked_upload(
-    rclone: Rclone, s3: S3Client, bucket: str, tmp_path: Path
-) -> None:
+def test_rclone_chunked_upload(rclone: Rclone, s3: S3Client, bucket: str, tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     path.write_bytes(noise(12 * MIB + 5))
     flags = ("--s3-upload-cutoff", "0", "--s3-chunk-size", "5Mi")
@@ -164,7 +164,9 @@ def test_rclone_keeps_times(rclone: Rclone, bucket: str, tmp_path: Path) -> None
     assert json.loads(out)[0]["ModTime"].startswith("2001-02-03T")
 
 
-def test_rclone_fetches_deltas_in_ranges(rclone: Rclone, s3: S3Client, bucket: str, tmp_path: Path) -> None:
+def test_rclone_fetches_deltas_in_ranges(
+    rclone: Rclone, s3: S3Client, bucket: str, tmp_path: Path
+) -> None:
     for number in range(2):
         s3.put_object(Bucket=bucket, Key=f"app-{number}.zip", Body=release(number, 6 * MIB))
     streams = ("--multi-thread-streams", "4", "--multi-thread-cutoff", "1Mi")
@@ -202,8 +204,6 @@ def test_boto3_streams(s3: S3Client, bucket: str, tmp_path: Path) -> None:
 
 def test_boto3_waiters(s3: S3Client, bucket: str) -> None:
     s3.get_waiter("bucket_exists").wait(Bucket=bucket, WaiterConfig={"MaxAttempts": 1})
-    s3.get_waiter("object_not_exists").wait(
-        Bucket=bucket, Key="k", WaiterConfig={"MaxAttempts": 1}
-    )
+    s3.get_waiter("object_not_exists").wait(Bucket=bucket, Key="k", WaiterConfig={"MaxAttempts": 1})
     s3.put_object(Bucket=bucket, Key="k", Body=b"")
     s3.get_waiter("object_exists").wait(Bucket=bucket, Key="k", WaiterConfig={"MaxAttempts": 1})

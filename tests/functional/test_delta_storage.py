@@ -172,9 +172,7 @@ def test_max_delta_ratio_of_all_buckets(
         assert stored_bytes(server, "bucket", f"app-{number}.zip") >= len(release(number))
 
 
-def test_restart_and_changed_settings(
-    start_server: StartServer, boto3_factory: MakeClient
-) -> None:
+def test_restart_and_changed_settings(start_server: StartServer, boto3_factory: MakeClient) -> None:
     server = start_server()
     s3 = boto3_factory(server)
     s3.create_bucket(Bucket="bucket")
@@ -221,9 +219,7 @@ def assert_never_wrong(raw: RawClient, target: str, right: bytes, *, refused: bo
         assert not answer.complete
     else:
         assert (answer.status, answer.code) == (500, "InternalError")
-        assert answer.element("Message") == (
-            "We encountered an internal error. Please try again."
-        )
+        assert answer.element("Message") == ("We encountered an internal error. Please try again.")
     for first in (0, len(right) // 2, len(right) - 10):
         ranged = raw.request("GET", target, headers={"range": f"bytes={first}-{first + 9}"})
         if ranged.status == 206:
@@ -268,9 +264,7 @@ def test_the_reference_is_gone_after_a_restart(
     assert body_of(s3, "bucket", "app-1.zip") == release(1)
 
 
-def test_a_reference_with_other_bytes(
-    start_server: StartServer, boto3_factory: MakeClient
-) -> None:
+def test_a_reference_with_other_bytes(start_server: StartServer, boto3_factory: MakeClient) -> None:
     server = start_server()
     s3 = boto3_factory(server)
     s3.create_bucket(Bucket="bucket")
@@ -287,9 +281,7 @@ def test_a_reference_with_other_bytes(
 
 
 @pytest.mark.parametrize("place", [0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
-def test_one_changed_byte(
-    raw: RawClient, damaged: tuple[str, Path, bytes], place: float
-) -> None:
+def test_one_changed_byte(raw: RawClient, damaged: tuple[str, Path, bytes], place: float) -> None:
     target, path, right = damaged
     blob = bytearray(path.read_bytes())
     blob[int(place * (len(blob) - 1))] ^= 0x20

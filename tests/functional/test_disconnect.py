@@ -52,9 +52,7 @@ def connections(server: ServerProcess) -> int:
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     port = f":{server.port:04X}"
     # State 01 is an established connection, 08 one that the client has closed.
-    return sum(
-        line.split()[1].endswith(port) and line.split()[3] in ("01", "08") for line in lines
-    )
+    return sum(line.split()[1].endswith(port) and line.split()[3] in ("01", "08") for line in lines)
 
 
 @pytest.mark.parametrize("key", ["object", "app-1.zip"])

@@ -27,9 +27,7 @@ def first_answer(
     signer: Signer | None = None,
 ) -> Answer:
     """The first answer to a PUT whose body is announced and held back."""
-    signed = (signer or raw.signer).sign(
-        "PUT", target, headers=headers, payload=sha256_hex(DATA)
-    )
+    signed = (signer or raw.signer).sign("PUT", target, headers=headers, payload=sha256_hex(DATA))
     with raw.connect() as connection:
         connection.send_head(
             "PUT", target, {**signed.headers, **EXPECT, "content-length": str(size)}
@@ -64,7 +62,9 @@ def test_without_expectation_nothing_comes_between(raw: RawClient, bucket: str) 
 def test_an_empty_body_needs_no_permission(raw: RawClient, bucket: str) -> None:
     signed = raw.signer.sign("PUT", f"/{bucket}/k")
     with raw.connect() as connection:
-        connection.send_head("PUT", signed.target, {**signed.headers, **EXPECT, "content-length": "0"})
+        connection.send_head(
+            "PUT", signed.target, {**signed.headers, **EXPECT, "content-length": "0"}
+        )
         assert connection.answer().status == 200
 
 

@@ -47,9 +47,7 @@ def send_zeros(raw: RawClient, target: str, size: int) -> int:
     signed = raw.signer.sign("PUT", target, payload="UNSIGNED-PAYLOAD")
     piece = bytes(4 * MIB)
     with raw.connect() as connection:
-        connection.send_head(
-            "PUT", target, {**signed.headers, "content-length": str(size)}
-        )
+        connection.send_head("PUT", target, {**signed.headers, "content-length": str(size)})
         for _ in range(size // len(piece)):
             connection.send(piece)
         return connection.answer().status

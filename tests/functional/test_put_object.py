@@ -4,10 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import MakeClient, StartServer
 from support.expect import refused
 from support.raw import RawClient
 from support.samples import MIB, md5_hex, noise
-from support.signing import crc32_base64, md5_base64
+from support.signing import SIGNED_CHUNKS, crc32_base64, md5_base64, signed_chunks
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -132,13 +133,21 @@ def test_keeps_metadata_and_stored_headers(s3: S3Client, bucket: str) -> None:
         assert found["ExpiresString"] == "Tue, 01 Jan 2030 00:00:00 GMT"
 
 
-def test_transfer_encoding_of_aws_is_not_stored(
-    s3: S3Client, raw: RawClient, bucket: str
-) -> None:
+def test_transfer_encoding_of_aws_is_not_stored(s3: S3Client, raw: RawClient, bucket: str) -> None:
     for sent, kept in (("aws-chunked", None), ("gzip,aws-chunked", "gzip")):
-        headers = {"content-encoding": sent}
-        assert raw.request("PUT", f"/{bucket}/k", body=b"x", headers=headers).status == 200
-        assert s3.head_object(Bucket=bucket, Key="k").get("ContentEncoding") == kept
+        headers = {"content-encoding": sent, "x-amz-decoded-content-length": "1"}
+        seed = raw.signer.sign("PUT", f"/{bucket}/k", headers=headers, payload=SIGNED_CHUNKS)
+        assert raw.send("PUT", seed, signed_chunks(seed, [b"x"])).status == 200
+        found = s3.get_object(Bucket=bucket, Key="k")
+        assert (found["Body"].read(), found.get("ContentEncoding")) == (b"x", kept)
+
+
+def test_framing_that_is_announced_but_not_named_is_refused(raw: RawClient, bucket: str) -> None:
+    """Stored as it is, the framing would become part of the object."""
+    headers = {"content-encoding": "aws-chunked"}
+    answer = raw.request("PUT", f"/{bucket}/k", body=b"1\r\nx\r\n0\r\n\r\n", headers=headers)
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
+    assert raw.request("HEAD", f"/{bucket}/k").status == 404
 
 
 def test_content_type_has_a_default(raw: RawClient, bucket: str) -> None:
@@ -166,9 +175,7 @@ def test_metadata_up_to_two_kilobytes(s3: S3Client, bucket: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
 def test_echoes_the_checksum(s3: S3Client, bucket: str, algorithm: str) -> None:
-    answer = s3.put_object(
-        Bucket=bucket, Key="k", Body=b"hello world", ChecksumAlgorithm=algorithm
-    )
+    answer = s3.put_object(Bucket=bucket, Key="k", Body=b"hello world", ChecksumAlgorithm=algorithm)
     # CRCs of "hello world" as published; the digests are those of hashlib.
     known = {
         "CRC32": "DUoRhQ==",
@@ -231,3 +238,32 @@ def test_refuses_what_it_would_not_do(
     with refused(code, status):
         s3.put_object(Bucket=bucket, Key="k", Body=b"x", **options)
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_largest_object(start_server: StartServer, boto3_factory: MakeClient) -> None:
+    server = start_server(settings={"advanced": {"max_object_size": 6 * MIB}})
+    s3 = boto3_factory(server)
+    s3.create_bucket(Bucket="bucket")
+    for key in ("plain", "app.zip"):
+        s3.put_object(Bucket="bucket", Key=key, Body=noise(6 * MIB))
+        assert body_of(s3, "bucket", key) == noise(6 * MIB)
+        with refused("EntityTooLarge", 400) as refusal:
+            s3.put_object(Bucket="bucket", Key=f"more-{key}", Body=noise(6 * MIB + 1))
+        assert refusal.error["MaxSizeAllowed"] == str(6 * MIB)
+    for last, fits in ((MIB, True), (MIB + 1, False)):
+        names: Any = {"Bucket": "bucket", "Key": f"parts-{last}"}
+        names["UploadId"] = s3.create_multipart_upload(**names)["UploadId"]
+        tags = [
+            {
+                "PartNumber": number,
+                "ETag": s3.upload_part(**names, PartNumber=number, Body=part)["ETag"],
+            }
+            for number, part in enumerate((noise(5 * MIB), noise(last)), 1)
+        ]
+        if fits:
+            s3.complete_multipart_upload(**names, MultipartUpload={"Parts": tags})
+            continue
+        with refused("EntityTooLarge", 400):
+            s3.complete_multipart_upload(**names, MultipartUpload={"Parts": tags})
+    listed = [entry["Key"] for entry in s3.list_objects_v2(Bucket="bucket")["Contents"]]
+    assert listed == ["app.zip", f"parts-{MIB}", "plain"]

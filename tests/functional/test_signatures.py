@@ -40,7 +40,9 @@ def test_the_signer_agrees_with_the_published_vectors() -> None:
     assert seed.signature.startswith("4f232c43")
     chunks = chunk_signatures(seed, [b"a" * 65536, b"a" * 1024, b""])
     assert [chunk[:8] for chunk in chunks] == ["ad80c730", "0055627c", "b6c6ea8a"]
-    trailing = replace(seed, signature="106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e")
+    trailing = replace(
+        seed, signature="106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e"
+    )
     chunks = chunk_signatures(trailing, [b"a" * 65536, b"a" * 1024, b""])
     assert chunks[-1].startswith("2ca2aba2")
     assert trailer_signature(

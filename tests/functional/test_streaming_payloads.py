@@ -145,14 +145,10 @@ def test_small_pieces_on_the_wire(raw: RawClient, sender: Sender) -> None:
         "x-amz-decoded-content-length": "3000",
         "x-amz-trailer": "x-amz-checksum-crc32",
     }
-    seed = raw.signer.sign(
-        "PUT", sender.target, headers=headers, payload=SIGNED_CHUNKS_AND_TRAILER
-    )
+    seed = raw.signer.sign("PUT", sender.target, headers=headers, payload=SIGNED_CHUNKS_AND_TRAILER)
     body = signed_chunks(seed, [data[:1000], data[1000:]], trailer)
     with raw.connect() as connection:
-        connection.send_head(
-            "PUT", seed.target, {**seed.headers, "content-length": str(len(body))}
-        )
+        connection.send_head("PUT", seed.target, {**seed.headers, "content-length": str(len(body))})
         for at in range(len(body)):
             connection.send(body[at : at + 1])
         assert connection.answer().status == 200
@@ -256,9 +252,7 @@ def test_forged_and_cut_chunks(
 
 
 @pytest.mark.parametrize("mode", [SIGNED_CHUNKS_AND_TRAILER, UNSIGNED_CHUNKS_AND_TRAILER])
-def test_a_trailer_with_a_wrong_checksum(
-    sender: Sender, footprint: Footprint, mode: str
-) -> None:
+def test_a_trailer_with_a_wrong_checksum(sender: Sender, footprint: Footprint, mode: str) -> None:
     wrong = {"x-amz-checksum-crc32": crc32_base64(b"other")}
     answer = sender.send(
         mode,

@@ -200,7 +200,10 @@ class RawClient:
     ) -> Answer:
         """Send what is signed; ``extra`` headers are added, or replace signed ones."""
         headers = dict(signed.headers) | {n.lower(): v for n, v in (extra or {}).items()}
-        if body and not {"content-length", "transfer-encoding"} & headers.keys():
+        if (body or method in ("PUT", "POST")) and not {
+            "content-length",
+            "transfer-encoding",
+        } & headers.keys():
             headers["content-length"] = str(len(body))
         return self.send_unsigned(method, signed.target, headers, body)
 

@@ -118,9 +118,7 @@ class Signer:
         }
         pairs = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
         target = f"{target}{'&' if '?' in target else '?'}{pairs}"
-        signature = _signature(
-            key, timestamp, scope, method, target, everything, UNSIGNED_PAYLOAD
-        )
+        signature = _signature(key, timestamp, scope, method, target, everything, UNSIGNED_PAYLOAD)
         return Signed(
             headers=everything,
             target=f"{target}&X-Amz-Signature={signature}",

@@ -190,6 +190,17 @@ async def test_without_a_codec_everything_is_verbatim(make_world: MakeWorld) -> 
     assert await world.get("a.zip") == world.data(SIZE)
 
 
+async def test_references_beyond_the_cache_are_used_and_not_kept(make_world: MakeWorld) -> None:
+    world = await make_world(policy=DeltaPolicy(cache_bytes=SIZE - 1))
+    data = world.data(SIZE)
+    for number in range(2):
+        await world.put(f"a-{number}.zip", world.version(data, seed=number))
+        assert await world.form(f"a-{number}.zip") == "delta"
+        assert await world.get(f"a-{number}.zip") == world.version(data, seed=number)
+    assert list((world.services.cache_dir / "references").iterdir()) == []
+    assert all(prepared.closed for prepared in world.codec.prepared)
+
+
 async def test_two_first_uploads_at_once(world: World) -> None:
     one, two = world.data(SIZE), world.version(world.data(SIZE))
     await asyncio.gather(world.put("a-1.zip", one), world.put("a-2.zip", two))

@@ -85,10 +85,10 @@ def candidate(name: str, source: str, age: int) -> Candidate:
 def test_the_choice() -> None:
     old, new = candidate("old", "app", 9), candidate("new", "app", 3)
     other = candidate("other", "lib", 1)
-    assert choose([], "app", SHA).reference is None
-    assert choose([old, new, other], "app", SHA).reference == new.reference
-    assert choose([old, new, other], "unknown", SHA).reference is None
-    assert choose([old, new], "app", old.reference.sha256).reference == old.reference
+    assert choose([], "app", SHA) is None
+    assert choose([old, new, other], "app", SHA) == new.reference
+    assert choose([old, new, other], "unknown", SHA) is None
+    assert choose([old, new], "app", old.reference.sha256) == old.reference
     many = [candidate(str(n), f"f{n}", n) for n in range(MAX_REFERENCES)]
-    assert choose(many[1:], "unknown", SHA).reference is None
-    assert choose(many, "unknown", SHA).reference == many[0].reference
+    assert choose(many[1:], "unknown", SHA) is None
+    assert choose(many, "unknown", SHA) == many[0].reference

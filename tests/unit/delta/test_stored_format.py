@@ -1,4 +1,4 @@
-"""``docs/reference/stored-format.md`` describes what is stored; this parser knows only that page."""
+"""What ``docs/reference/stored-format.md`` says is stored; the parser knows only that page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from deltaglider_core.delta import encoder
+from deltaglider_core.interfaces.storage import ByteRange
 
 if TYPE_CHECKING:
     from .conftest import World
@@ -90,7 +91,10 @@ async def test_a_delta_is_what_the_page_says(world: World, group_windows: int) -
     await world.put("a/b/app-1.zip", data)
     target = world.version(data)
     info = await world.put("a/b/app-2.zip", target)
-    record, windows, _ = parse(await world.stored("a/b/app-2.zip"))
+    blob = await world.stored("a/b/app-2.zip")
+    record, windows, _ = parse(blob)
+    groups = number(blob, 24 + number(blob, 20, 4), 4)
+    assert (len(windows), groups) == (13, -(-13 // group_windows))
     sha256 = hashlib.sha256(data).hexdigest()
     expected = {
         "form": "delta",
@@ -117,8 +121,6 @@ async def test_a_delta_is_what_the_page_says(world: World, group_windows: int) -
 async def test_every_range_crosses_groups(world: World, group_windows: int) -> None:
     data = world.data(SIZE)
     await world.put("app-1.zip", data)
-    from deltaglider_core.interfaces.storage import ByteRange
-
     for first in range(0, SIZE, 15_000):
         for last in range(first, SIZE, 37_000):
             got = await world.get("app-1.zip", ByteRange(first=first, last=last))

@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 PART = 5 * MIB
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def random_bytes(size: int, seed: int = 0) -> bytes:
     """Bytes that no compression shortens, equal in every run."""
     return random.Random(f"{size}:{seed}").randbytes(size)

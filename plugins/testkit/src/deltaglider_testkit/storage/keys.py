@@ -107,11 +107,13 @@ class KeyTests(StorageTestBase):
             assert await get(backend, bucket, key) == b"of " + key.encode()
         for key in HOSTILE_KEYS[::2]:
             assert await backend.delete_object(bucket, key) is True
-        assert await list_keys(backend, bucket) == [
-            key for key in in_order if key in HOSTILE_KEYS[1::2]
-        ]
-        for key in HOSTILE_KEYS[1::2]:
+        rest = [key for key in in_order if key in HOSTILE_KEYS[1::2]]
+        assert await list_keys(backend, bucket) == rest
+        for key in rest:
             assert await get(backend, bucket, key) == b"of " + key.encode()
+            assert await backend.delete_object(bucket, key) is True
+        assert await list_keys(backend, bucket) == []
+        await backend.delete_bucket(bucket)
 
     @pytest.mark.parametrize(
         "keys",

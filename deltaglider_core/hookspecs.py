@@ -3,7 +3,7 @@
 A hook registers, it never works: it is a generator without arguments that yields small
 frozen records. All hooks are called once, when the process starts, before the
 configuration is read, and must do no I/O; ``open`` of a record does. Nothing is called
-through pluggy while a request is served.
+through pluggy while a request is served. What is called an error below stops the start.
 
 A plugin is a module named by an entry point of the group ``deltaglider``::
 
@@ -46,8 +46,8 @@ class HookSpecs:
             ``SettingsSection``: a dotted path below ``admission``, ``access``, ``storage`` or
             ``advanced``, and a subclass of ``Section`` whose fields all have descriptions.
 
-        Order and conflicts: order is irrelevant. A path mounted twice, or one that the core
-        has already, stops the start.
+        Order and conflicts: order is irrelevant. A path mounted twice, or one that the core has
+        already, stops the start.
 
         Example::
 
@@ -70,16 +70,14 @@ class HookSpecs:
         Yields:
             ``AdmissionRuleType``, whose ``open`` yields an ``AdmissionRule``: pure, no I/O.
 
-        Order and conflicts: asked in order, the first verdict counts. A name taken twice stops
-        the start.
+        Order and conflicts: asked in order, the first verdict counts. A name taken twice is an
+        error.
 
         Example::
 
             from contextlib import asynccontextmanager
 
-            from deltaglider_core import (
-                AccessDenied, AdmissionRuleType, Verdict, hookimpl,
-            )
+            from deltaglider_core import AccessDenied, AdmissionRuleType, Verdict, hookimpl
 
             class NoDeletes:
                 def evaluate(self, facts):
@@ -93,9 +91,7 @@ class HookSpecs:
 
             @hookimpl
             def dg_admission_rules():
-                yield AdmissionRuleType(
-                    name="no-deletes", summary="Objects are never deleted.", open=open_rule
-                )
+                yield AdmissionRuleType(name="no-deletes", summary="No deletes.", open=open_rule)
         """
 
     @hookspec
@@ -108,8 +104,8 @@ class HookSpecs:
             ``GateType`` with ``stage`` ``before_auth`` or ``after_auth``, whose ``open`` yields
             a ``Gate``; its ``check`` raises an ``S3Error`` to refuse.
 
-        Order and conflicts: all gates of a stage must pass, in order. A name taken twice stops
-        the start.
+        Order and conflicts: all gates of a stage must pass, in order. A name taken twice is an
+        error.
 
         Example::
 
@@ -131,9 +127,7 @@ class HookSpecs:
 
             @hookimpl
             def dg_gates():
-                yield GateType(
-                    name="night", summary="Closed at night.", open=open_gate, stage="before_auth"
-                )
+                yield GateType(name="night", summary="Night.", open=open_gate, stage="before_auth")
         """
 
     @hookspec
@@ -147,7 +141,7 @@ class HookSpecs:
             ``CredentialStoreType``, whose ``open`` yields a ``CredentialStore``.
 
         Order and conflicts: asked in order, the first that knows the key answers. A store that
-        cannot be asked raises, and the request fails. A name taken twice stops the start.
+        cannot be asked raises, and the request fails. A name taken twice is an error.
 
         Example::
 
@@ -167,9 +161,7 @@ class HookSpecs:
 
             @hookimpl
             def dg_credential_stores():
-                yield CredentialStoreType(
-                    name="guest", summary="One fixed guest.", open=open_store
-                )
+                yield CredentialStoreType(name="guest", summary="One fixed guest.", open=open_store)
         """
 
     @hookspec
@@ -183,8 +175,8 @@ class HookSpecs:
             my kind of evidence", an ``S3Error`` means "mine, but wrong". ``services.credentials``
             are all credential stores as one.
 
-        Order and conflicts: asked in order, the first that recognises the evidence decides. A
-        name taken twice stops the start.
+        Order and conflicts: asked in order, the first that recognises the evidence decides. A name
+        taken twice is an error.
 
         Example::
 
@@ -196,17 +188,15 @@ class HookSpecs:
                 async def authenticate(self, request):
                     if request.client_ip != "127.0.0.1" or "authorization" in request.headers:
                         return None
-                    return Principal(name="local", authenticator="loopback")
+                    return Principal(name="local", authenticator="local")
 
             @asynccontextmanager
-            async def open_authenticator(settings, services):
+            async def open_it(settings, services):
                 yield Loopback()
 
             @hookimpl
             def dg_authenticators():
-                yield AuthenticatorType(
-                    name="loopback", summary="Trusts this machine.", open=open_authenticator
-                )
+                yield AuthenticatorType(name="local", summary="Trusts it.", open=open_it)
         """
 
     @hookspec
@@ -220,7 +210,7 @@ class HookSpecs:
             ``AuthorizerType``, whose ``open`` yields an ``Authorizer``: pure, no I/O.
 
         Order and conflicts: all are asked; any DENY refuses, else any ALLOW admits, else the
-        request is refused. A name taken twice stops the start.
+        request is refused. A name taken twice is an error.
 
         Example::
 
@@ -241,9 +231,7 @@ class HookSpecs:
 
             @hookimpl
             def dg_authorizers():
-                yield AuthorizerType(
-                    name="guest", summary="The guest may read.", open=open_authorizer
-                )
+                yield AuthorizerType(name="guest", summary="May read.", open=open_authorizer)
         """
 
     @hookspec
@@ -255,9 +243,8 @@ class HookSpecs:
         Yields:
             ``RouterType``, whose ``open`` yields a ``Router``: pure, no I/O.
 
-        Order and conflicts: asked in order, the first route counts; the built-in ``table``
-        comes last and routes every bucket to the backend ``default``. A name taken twice stops
-        the start.
+        Order and conflicts: asked in order, the first route counts; the built-in ``table`` comes
+        last and routes every bucket to the backend ``default``. A name taken twice is an error.
 
         Example::
 
@@ -291,8 +278,7 @@ class HookSpecs:
             ``StorageBackend`` to a ``StorageLayer``. ``services.codecs`` are the opened codecs.
 
         Order and conflicts: nested in order, the first is the outermost. State ``before`` and
-        ``after``; ``advanced.pipeline.storage_layers`` overrides. A name taken twice stops the
-        start.
+        ``after``; ``advanced.pipeline.storage_layers`` overrides. A name taken twice is an error.
 
         Example::
 
@@ -316,9 +302,7 @@ class HookSpecs:
 
             @hookimpl
             def dg_storage_layers():
-                yield StorageLayerType(
-                    name="log-deletes", summary="Logs every delete.", open=open_layer
-                )
+                yield StorageLayerType(name="log-deletes", summary="Logs.", open=open_layer)
         """
 
     @hookspec
@@ -330,8 +314,8 @@ class HookSpecs:
         Yields:
             ``CodecType``, whose ``open`` yields a ``Codec`` with ``codec_id`` equal to ``name``.
 
-        Order and conflicts: new deltas use ``advanced.codec``, or else the first in order. A
-        name taken twice stops the start.
+        Order and conflicts: new deltas use ``advanced.codec``, or else the first in order. A name
+        taken twice is an error.
 
         Example::
 
@@ -342,7 +326,6 @@ class HookSpecs:
             @asynccontextmanager
             async def open_codec(settings, services):
                 from .codec import MyCodec  # heavy imports wait until the codec is used
-
                 yield MyCodec()
 
             @hookimpl
@@ -361,30 +344,30 @@ class HookSpecs:
             ``type`` is a ``Literal`` of the record's name, without a default; ``open`` receives
             an instance of it and yields a ``StorageBackend``.
 
-        Order and conflicts: order is irrelevant. A name taken twice stops the start.
+        Order and conflicts: order is irrelevant. A name taken twice is an error.
 
         Example::
 
             from contextlib import asynccontextmanager
-            from pathlib import Path
             from typing import Literal
 
             from deltaglider_core import BackendSettings, StorageBackendType, hookimpl, setting
 
             class TapeSettings(BackendSettings):
                 type: Literal["tape"] = setting(description="This kind.")
-                device: Path = setting(description="The tape drive.")
+                device: str = setting(description="The tape drive.")
 
             @asynccontextmanager
             async def open_backend(settings, services):
                 from .backend import TapeBackend  # heavy imports wait until the type is used
-
                 yield TapeBackend(settings.device)
 
             @hookimpl
             def dg_storage_backends():
                 yield StorageBackendType(
-                    name="tape", summary="Objects on tape.", open=open_backend,
+                    name="tape",
+                    summary="Objects on tape.",
+                    open=open_backend,
                     settings=TapeSettings,
                 )
         """
@@ -404,18 +387,13 @@ class HookSpecs:
 
             from deltaglider_core import Command, hookimpl
 
-            def configure(parser):
-                parser.add_argument("name")
-
             def run(arguments):
-                print(f"Hello, {arguments.name}")
+                print("Hello")
                 return 0
 
             @hookimpl
             def dg_commands():
-                yield Command(
-                    name="hello", summary="Say hello.", configure=configure, run=run
-                )
+                yield Command(name="hi", summary="Hi.", configure=lambda parser: None, run=run)
         """
 
 

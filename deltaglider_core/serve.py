@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from .environment import ANY_NAME, Override, walk
 from .errors import ConfigurationError
@@ -38,8 +39,8 @@ DRAIN_SECONDS = 30
 #: not this side that closes one under a request.
 KEEP_ALIVE_SECONDS = 75
 
-#: A worker that does not answer for so long hangs. Generous: a machine may be overloaded.
-HEALTH_SECONDS = 30
+#: Seconds that a worker may take to start.
+START_SECONDS = 30
 
 #: Clients that wait while no worker accepts.
 BACKLOG = 2048
@@ -199,7 +200,6 @@ def _uvicorn_config(app: Callable[[], Any] | str, *, workers: int) -> uvicorn.Co
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
-        timeout_worker_healthcheck=HEALTH_SECONDS,
     )
 
 
@@ -215,6 +215,9 @@ def create() -> Application:
         require_credentials(loaded.settings)
     except ConfigurationError as error:
         get_logger().error("worker cannot start", error=str(error))
+        sys.exit(STARTUP_FAILURE)
+    except Exception:
+        get_logger().exception("worker cannot start")
         # The parent stops everything on this code; any other would make it try for ever.
         sys.exit(STARTUP_FAILURE)
     return _reloadable(options, loaded)
@@ -238,16 +241,29 @@ class _Supervisor(Multiprocess):
 
     def init_processes(self) -> None:
         super().init_processes()
-        if all(worker.wait_until_ready(HEALTH_SECONDS) for worker in self.processes):
+        if all(worker.wait_until_ready(START_SECONDS) for worker in self.processes):
             self._ready()
 
     def keep_subprocess_alive(self) -> None:
-        for worker in self.processes:
-            if worker.exitcode not in (None, STARTUP_FAILURE) and not self.should_exit.is_set():
-                get_logger().error(
-                    "worker died, another one starts", pid=worker.pid, exit_code=worker.exitcode
-                )
-        super().keep_subprocess_alive()
+        """Replace workers that ended.
+
+        The one of uvicorn asks each worker over a pipe whether it lives, and waits long for one
+        that is just ending; until then no signal is heard.
+        """
+        for index, worker in enumerate(self.processes):
+            if self.should_exit.is_set() or worker.exitcode is None:
+                continue
+            worker.kill()  # closes its pipes; the process has ended
+            worker.join()
+            if worker.exitcode == STARTUP_FAILURE:
+                # The next one would fail as well, for ever.
+                self.should_exit.set()
+                return
+            get_logger().error(
+                "worker died, another one starts", pid=worker.pid, exit_code=worker.exitcode
+            )
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()
 
     def handle_hup(self) -> None:
         """Let every worker reload, unless the new configuration is wrong."""

@@ -82,14 +82,11 @@ async def complete_multipart_upload(
         stored = await _present_parts(backend, bucket, upload_id, parts)
         etag, size = await asyncio.to_thread(_check_parts, upload_id, parts, stored)
         metadata = replace(record.metadata, internal={**record.metadata.internal, "etag": etag})
-        info = await backend.put_object(
-            bucket,
-            key,
-            assembly.body([(part, stored[part.part_number]) for part in parts]),
-            size=size,
-            metadata=metadata,
-            condition=condition,
-        )
+        body = assembly.body([(part, stored[part.part_number]) for part in parts])
+        async with contextlib.aclosing(body):  # a backend that refuses may not have read it
+            info = await backend.put_object(
+                bucket, key, body, size=size, metadata=metadata, condition=condition
+            )
     except (S3Error, SupersededError) as error:
         if not await assembly.release():
             raise
@@ -104,7 +101,8 @@ async def complete_multipart_upload(
         await assembly.release()
         raise
     info = replace(info, etag=etag, metadata=metadata)
-    if await assembly.finish(info):
+    # The object is stored: a client that goes away now must not leave the claim standing.
+    if await asyncio.shield(assembly.finish(info)):
         await remove(backend, bucket, upload_id, keep_record=True)
         await sweep(backend, bucket, upload_id)
     return info
@@ -280,8 +278,8 @@ class _Assembly:
     async def finish(self, info: ObjectInfo) -> bool:
         """Record the answer; False if that failed.
 
-        The object is stored at this point, so the call succeeds in any case. Without the
-        record the parts stay, and a repeated Complete assembles the same object again.
+        The call succeeds in any case. Without the record the parts stay, and a repeated
+        Complete assembles the same object again.
         """
         done = replace(
             self._record,

@@ -159,7 +159,7 @@ def fingerprint(parts: Sequence[CompletedPart]) -> str:
     """SHA-256 of a part list in hex: 10,000 ETags need not be kept to recognise them."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(f"{part.part_number}:{part.etag}\n".encode())
+        digest.update(f"{part.part_number}:{len(part.etag)}:{part.etag}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,16 +1,19 @@
-"""``PluginConformance`` on a sound package, and on the same package with one defect each."""
+"""``PluginConformance`` on a sound package, and on the same package with one defect each.
+
+All packages lie in one folder, as ``deltaglider_mine0`` and so on, and one pytest runs the kit
+on all of them.
+"""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import pytest
 
-PLUGIN = '''\
+PLUGIN = """\
 from contextlib import asynccontextmanager
 
 from deltaglider_core.hookspecs import hookimpl
@@ -33,7 +36,7 @@ def dg_routers():
 @hookimpl
 def dg_settings():
     yield SettingsSection(mount="advanced.mine", model=MineSettings)
-'''
+"""
 SETTINGS = '''\
 from deltaglider_core.settings import Section, setting
 
@@ -45,17 +48,18 @@ class MineSettings(Section):
 '''
 README = "| Setting | Default | Meaning |\n|---|---|---|\n| `depth` | 3 | How deep. |\n"
 METADATA = "Metadata-Version: 2.1\nName: deltaglider-mine\nVersion: 1\nRequires-Dist: boto3\n"
-TESTS = '''\
+TESTS = """\
 from deltaglider_testkit import PluginConformance
+"""
+TEST = """
 
-
-class TestPackage(PluginConformance):
-    distribution = "deltaglider-mine"
-'''
+class Test{number}(PluginConformance):
+    distribution = "deltaglider-mine{number}"
+"""
 
 FILES = {
-    "pyproject.toml": "",
-    "README.md": README,
+    "deltaglider_mine/pyproject.toml": "",
+    "deltaglider_mine/README.md": README,
     "deltaglider_mine/__init__.py": "",
     "deltaglider_mine/py.typed": "",
     "deltaglider_mine/plugin.py": PLUGIN,
@@ -65,7 +69,6 @@ FILES = {
     "deltaglider_mine-1.dist-info/entry_points.txt": (
         "[deltaglider]\nmine = deltaglider_mine.plugin\n"
     ),
-    "test_mine.py": TESTS,
 }
 
 Edit = Callable[[dict[str, str]], None]
@@ -101,8 +104,10 @@ DEFECTS: dict[str, tuple[Edit, set[str]]] = {
     "mistyped hook": (substitute(_CODE, "dg_routers", "dg_router"), {"test_known_hooks"}),
     "name in upper case": (substitute(_CODE, 'name="mine"', 'name="Mine"'), {"test_names"}),
     "no summary": (substitute(_CODE, "Sends buckets here.", " "), {"test_names"}),
-    "driver imported": (substitute(_CODE, "from deltaglider_core.hook", "import boto3\nfrom "
-        "deltaglider_core.hook"), {"test_import_is_light"}),
+    "driver imported": (
+        substitute(_CODE, "from deltaglider_core.hook", "import boto3\nfrom deltaglider_core.hook"),
+        {"test_import_is_light"},
+    ),
     "slow import": (
         substitute(_CODE, "from .settings", "import time\ntime.sleep(0.15)\nfrom .settings"),
         {"test_import_is_light"},
@@ -116,7 +121,10 @@ DEFECTS: dict[str, tuple[Edit, set[str]]] = {
         {"test_settings"},
     ),
     "not typed": (remove("deltaglider_mine/py.typed"), {"test_typed"}),
-    "setting not in README": (substitute("README.md", "`depth`", "`width`"), {"test_readme"}),
+    "setting not in README": (
+        substitute("deltaglider_mine/README.md", "`depth`", "`width`"),
+        {"test_readme"},
+    ),
     "no entry point": (
         substitute(_ENTRY, "[deltaglider]", "[other]"),
         {"test_entry_point"},
@@ -124,25 +132,39 @@ DEFECTS: dict[str, tuple[Edit, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("defect", DEFECTS)
-def test_fails_exactly(tmp_path: Path, defect: str) -> None:
-    edit, expected = DEFECTS[defect]
-    files = dict(FILES)
-    edit(files)
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
+    """Names of the tests that failed, by defect."""
+    root = tmp_path_factory.mktemp("packages")
+    tests = TESTS
+    for number, (edit, _) in enumerate(DEFECTS.values()):
+        files = dict(FILES)
+        edit(files)
+        for name, text in files.items():
+            path = root / name.replace("_mine", f"_mine{number}")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(re.sub(r"(deltaglider[-_]mine)\b", rf"\g<1>{number}", text))
+        tests += TEST.format(number=number)
+    (root / "test_mine.py").write_text(tests)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
+        cwd=root,
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    failed = set(re.findall(r"^(?:FAILED|ERROR) \S+?::(test_\w+)$|^(?:FAILED|ERROR) "
-        r"\S+::(test_\w+)", done.stdout, re.MULTILINE))
-    names = {one or two for one, two in failed}
-    assert names == expected, done.stdout + done.stderr
-    assert re.search(r"\d+ passed", done.stdout)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    failed: dict[str, set[str]] = {defect: set() for defect in DEFECTS}
+    names = list(DEFECTS)
+    for number, test in re.findall(
+        r"^(?:FAILED|ERROR) \S+?::Test(\d+)::(test_\w+)", done.stdout, re.MULTILINE
+    ):
+        failed[names[int(number)]].add(test)
+    return failed
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_fails_exactly(failures: Mapping[str, set[str]], defect: str) -> None:
+    assert failures[defect] == DEFECTS[defect][1]

@@ -272,7 +272,7 @@ DOCUMENTS = {
     b"<Delete><Object><Key>&x;</Key></Object></Delete>",
     "deep": b"<a>" * 100_000,
     "not utf-8": b"<Delete><Object><Key>\xff\xfe</Key></Object></Delete>",
-    "other encoding": '<?xml version="1.0" encoding="utf-7"?><Delete/>'.encode(),
+    "other encoding": b'<?xml version="1.0" encoding="utf-7"?><Delete/>',
     "binary": noise(1000),
     "nul": b"<Delete>\0</Delete>",
     "many attributes": b"<Delete " + b" ".join(b'a%d="x"' % n for n in range(50_000)) + b"/>",

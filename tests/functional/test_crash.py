@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import MakeClient, StartServer
 from support.raw import RawClient
 from support.samples import MIB, md5_hex, noise, release
 from support.server import ServerProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from conftest import MakeClient, StartServer
 
 BUCKET = "crash"
 WRITERS = 6

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import MakeClient, StartServer
 from support.expect import Footprint
 from support.raw import RawClient
 from support.samples import MIB, noise, release, wait_until
@@ -15,6 +14,8 @@ from support.server import ServerProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from conftest import MakeClient, StartServer
 
 BUCKET = "disconnect"
 SIZE = 24 * MIB

@@ -87,14 +87,9 @@ def test_copy(full: tuple[ServerProcess, S3Client]) -> None:
     # Another process without the limit wrote this file into the backend.
     (server.data / BUCKET / "foreign").write_bytes(noise(LIMIT + 1))
     footprint = Footprint(server.data, server.temporary)
-    try:
+    with refused("InsufficientStorage", 507):
         s3.copy_object(Bucket=BUCKET, Key="copy", CopySource=f"{BUCKET}/foreign")
-    except s3.exceptions.ClientError as error:
-        assert error.response["Error"]["Code"] == "InsufficientStorage"
-        footprint.assert_unchanged()
-    else:
-        # A backend that shares blocks between files needs no room for a copy.
-        assert s3.get_object(Bucket=BUCKET, Key="copy")["Body"].read() == noise(LIMIT + 1)
+    footprint.assert_unchanged()
     (server.data / BUCKET / "foreign").unlink()
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import MakeClient, StartServer
 from support.raw import RawClient
 from support.samples import MIB, release
 from support.server import ServerProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from conftest import MakeClient, StartServer
 
 GIB = 1024 * MIB
 BUCKET = "memory"

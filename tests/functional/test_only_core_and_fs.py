@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from conftest import MakeClient, StartServer
 from support.expect import refused
 from support.samples import MIB, md5_hex, release
 from support.server import ServerProcess
+
+if TYPE_CHECKING:
+    from conftest import MakeClient, StartServer
 
 WITHOUT = {"advanced": {"plugins": {"disabled": ["codec-xdelta3"]}}}
 

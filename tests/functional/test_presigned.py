@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import MakeClient
 from support.raw import Answer, RawClient
 from support.samples import noise
 from support.server import ServerProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from conftest import MakeClient
 
 WEEK = 604_800
 

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import MakeClient, StartServer
 from support.expect import refused
 from support.raw import RawClient
 from support.samples import MIB, md5_hex, noise
@@ -12,6 +11,8 @@ from support.signing import SIGNED_CHUNKS, crc32_base64, md5_base64, signed_chun
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from conftest import MakeClient, StartServer
 
 KEYS = [
     "plain.txt",

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import MakeClient
 from support.expect import refused
 from support.raw import RawClient
 from support.server import ServerProcess
 from support.signing import Signed, Signer, chunk_signatures, sha256_hex, trailer_signature
+
+if TYPE_CHECKING:
+    from conftest import MakeClient
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import MakeClient, StartServer
 from support.raw import RawClient
 from support.server import ServerFailed, ServerProcess, clean_environment, command_path
+
+if TYPE_CHECKING:
+    from conftest import MakeClient, StartServer
 
 
 def run(

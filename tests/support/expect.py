@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.samples import files_below, wait_until
 
 
@@ -17,7 +18,6 @@ class Refusal:
 
     status: int = 0
     error: dict[str, Any] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -26,16 +26,12 @@ def refused(code: str, status: int) -> Iterator[Refusal]:
     from botocore.exceptions import ClientError
 
     refusal = Refusal()
-    try:
+    with pytest.raises(ClientError) as caught:
         yield refusal
-    except ClientError as error:
-        metadata = error.response["ResponseMetadata"]
-        refusal.status = metadata["HTTPStatusCode"]
-        refusal.error = dict(error.response["Error"])
-        refusal.headers = dict(metadata["HTTPHeaders"])
-        assert (refusal.error["Code"], refusal.status) == (code, status), error
-    else:
-        raise AssertionError(f"the call succeeded; expected {code}")
+    response = caught.value.response
+    refusal.status = response["ResponseMetadata"]["HTTPStatusCode"]
+    refusal.error = dict(response["Error"])
+    assert (refusal.error["Code"], refusal.status) == (code, status), caught.value
 
 
 class Footprint:

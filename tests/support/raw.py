@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from support.server import ServerProcess
 from support.signing import Signed, Signer, sha256_hex
@@ -36,7 +36,7 @@ class Answer:
 
     def element(self, name: str) -> str:
         """Text of the first XML element of that name, in any namespace."""
-        for element in ElementTree.fromstring(self.body).iter():
+        for element in ET.fromstring(self.body).iter():
             if element.tag.rpartition("}")[2] == name:
                 return element.text or ""
         raise AssertionError(f"no <{name}> in {self.body!r}")

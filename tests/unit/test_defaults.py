@@ -431,6 +431,53 @@ async def test_claim_is_given_up_when_cancelled() -> None:
     assert await record_state(backend, upload_id) == "open"
 
 
+async def test_client_that_leaves_after_the_commit(backend: MemoryBackend) -> None:
+    """The answer is recorded all the same, so that a repeated call gets it at once."""
+    upload_id = await begin(backend)
+    stored = await part(backend, upload_id, 1, b"x")
+    task = asyncio.create_task(complete(backend, upload_id, stored))
+    recorded = asyncio.Event()
+
+    def leave(bucket: str, key: str) -> None:
+        if key == "k":
+            task.cancel()
+        elif task.cancelling():
+            recorded.set()
+
+    backend.after("put_object", leave)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await recorded.wait()
+    assert await record_state(backend, upload_id) == "done"
+    assert (await complete(backend, upload_id, stored)).size == 1
+
+
+async def test_refused_body_is_closed(backend: MemoryBackend) -> None:
+    """A backend that stops in the middle of the body leaves no part open."""
+    upload_id = await begin(backend)
+    stored = await two_parts(backend, upload_id)
+    closed = []
+    real = backend.get_object
+
+    async def watched(bucket: str, key: str, **rest: Any) -> Any:
+        reader = await real(bucket, key, **rest)
+        reader._close = lambda: closing(key)
+        return reader
+
+    async def closing(key: str) -> None:
+        closed.append(key)
+
+    async def stop(bucket: str, key: str, chunks: Any, **rest: Any) -> ObjectInfo:
+        await anext(chunks)
+        raise InsufficientStorage
+
+    backend.get_object = watched  # type: ignore[method-assign]
+    backend.put_object = stop  # type: ignore[method-assign, assignment]
+    with pytest.raises(InsufficientStorage):
+        await complete(backend, upload_id, *stored)
+    assert part_key(upload_id, 1) in closed
+
+
 async def test_claim_that_cannot_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first error arrives at once; the claim is void two minutes later."""
     backend = FailsAtCommit()

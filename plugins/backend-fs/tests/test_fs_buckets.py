@@ -112,6 +112,24 @@ async def test_a_file_that_comes_during_deletion_brings_the_bucket_back(
     assert await store.keys() == ["sub/late"]
 
 
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_bucket_that_comes_back_meets_a_new_one_of_its_name(
+    store: Any, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    """An empty one gives way; one with content is never harmed."""
+    def meanwhile(bucket: int, folders: Any) -> Any:
+        store.path.mkdir()
+        if used:
+            (store.path / "new").touch()
+        (store.root / next(n for n in os.listdir(store.root) if n[0] == ".") / "late").touch()
+        return False
+
+    monkeypatch.setattr(buckets, "_remove_folders", meanwhile)
+    with pytest.raises(BucketNotEmpty):
+        await store.backend.delete_bucket("bkt")
+    assert await store.keys() == (["new"] if used else ["late"])
+
+
 async def test_upload_into_a_bucket_deleted_meanwhile(store: Any) -> None:
     """Whether the name exists again or not: the upload belongs to the bucket it began in."""
     for again in (False, True):

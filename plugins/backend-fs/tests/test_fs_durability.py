@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from deltaglider_backend_fs import buckets
 from deltaglider_backend_fs.directories import DURABLE
+from deltaglider_core.errors import BucketNotEmpty
 from deltaglider_core.interfaces.storage import ObjectMetadata
 
 LARGE = ObjectMetadata(user={"k": "v" * 90_000})
@@ -133,3 +135,16 @@ async def test_buckets(store: Any, journal: Journal) -> None:
     assert journal.take()[-1] == f"fsync {store.root}"
     await store.backend.delete_bucket("new")
     assert f"fsync {store.root}" in journal.take()
+
+
+async def test_a_bucket_that_could_not_be_deleted_keeps_its_name(
+    store: Any, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit after it trusts that the name is on disk, and must not be lost under another."""
+    await store.backend.delete_object("bkt", "warm")
+    journal.take()
+    monkeypatch.setattr(buckets, "_remove_folders", lambda bucket, folders: False)
+    with pytest.raises(BucketNotEmpty):
+        await store.backend.delete_bucket("bkt")
+    lines = journal.take()
+    assert lines[-2:] == [f"commit {store.root}/bkt", f"fsync {store.root}"]

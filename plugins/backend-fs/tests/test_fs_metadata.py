@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,12 +128,17 @@ async def test_files_of_others_are_objects(store: Any) -> None:
     assert await store.keys() == ["dir/f.txt", "empty", "empty/below"]
 
 
-async def test_a_file_changed_by_others_has_another_etag_and_the_same_metadata(store: Any) -> None:
-    info = await store.put("k", b"hello", metadata=SMALL)
+@pytest.mark.parametrize("metadata", [SMALL, LARGE], ids=["attribute", "sidecar"])
+async def test_a_file_changed_by_others_has_another_etag_and_the_clients_metadata(
+    store: Any, metadata: ObjectMetadata
+) -> None:
+    """What the layers above noted about the bytes (an ETag, a form) is about other bytes."""
+    info = await store.put("k", b"hello", metadata=metadata)
     (store.path / "k").write_bytes(b"hello!")
     changed = await store.backend.head_object("bkt", "k")
     assert changed.etag != info.etag
-    assert (changed.size, changed.metadata) == (6, SMALL)
+    assert (changed.size, changed.metadata) == (6, replace(metadata, internal={}))
+    assert (await store.backend.list_objects("bkt")).objects == [changed]
     os.utime(store.path / "k", ns=(1, 5_000_000_000))
     assert (await store.backend.head_object("bkt", "k")).etag not in (info.etag, changed.etag)
 

@@ -30,6 +30,9 @@ CREATED = b"user.dg.created"
 #: A bucket on its way out is called so; the leading dot makes it no bucket.
 _GRAVE = b".dg-deleted-"
 
+#: A rename of a folder fails so where something other than an empty folder has the name.
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
+
 
 def list_buckets(root: Root) -> list[BucketInfo]:
     """All buckets, sorted by the bytes of their names."""
@@ -92,8 +95,7 @@ def delete_bucket(root: Root, name: str) -> None:
             raise BucketNotEmpty(fields={"BucketName": name})
         os.rename(raw, grave, src_dir_fd=root.fd, dst_dir_fd=root.fd)
         if not _remove_folders(bucket.fd, folders):
-            with contextlib.suppress(FileExistsError):
-                linux.rename_new(root.fd, grave, root.fd, raw)
+            _bring_back(root, grave, raw)
             raise BucketNotEmpty(fields={"BucketName": name})
         os.fsync(root.fd)
         # The bucket is gone. An upload that has not noticed may still be writing temporary
@@ -159,6 +161,17 @@ def _remove_folders(bucket: int, folders: list[Names]) -> bool:
         finally:
             os.close(parent)
     return True
+
+
+def _bring_back(root: Root, grave: bytes, name: bytes) -> None:
+    """Give a bucket its name again, unless a new one with content has it by now."""
+    try:
+        os.rename(grave, name, src_dir_fd=root.fd, dst_dir_fd=root.fd)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+    # Its mark says that its name is on disk, and the next commit believes that.
+    os.fsync(root.fd)
 
 
 def _remove_private(bucket: int) -> None:

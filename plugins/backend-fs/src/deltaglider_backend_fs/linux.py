@@ -14,7 +14,6 @@ import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 #: For C libraries without the function; the numbers are those of the kernel's tables.
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}
@@ -36,31 +35,22 @@ def exchange(first_dir: int, first: bytes, second_dir: int, second: bytes) -> No
     Raises:
         OSError: ENOSYS or EINVAL where the kernel or the file system cannot do this.
     """
-    _renameat2(first_dir, first, second_dir, second, _RENAME_EXCHANGE)
-
-
-def rename_new(source_dir: int, source: bytes, target_dir: int, target: bytes) -> None:
-    """Rename unless ``target`` exists (``FileExistsError``)."""
-    _renameat2(source_dir, source, target_dir, target, _RENAME_NOREPLACE)
-
-
-def _renameat2(source_dir: int, source: bytes, target_dir: int, target: bytes, flags: int) -> None:
     args = (
-        ctypes.c_int(source_dir),
-        ctypes.c_char_p(source),
-        ctypes.c_int(target_dir),
-        ctypes.c_char_p(target),
-        ctypes.c_uint(flags),
+        ctypes.c_int(first_dir),
+        ctypes.c_char_p(first),
+        ctypes.c_int(second_dir),
+        ctypes.c_char_p(second),
+        ctypes.c_uint(_RENAME_EXCHANGE),
     )
     if hasattr(_libc, "renameat2"):
         result = _libc.renameat2(*args)
     elif platform.machine() in _SYS_RENAMEAT2:
         result = _libc.syscall(ctypes.c_long(_SYS_RENAMEAT2[platform.machine()]), *args)
     else:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), source)
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), first)
     if result != 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), source, None, target)
+        raise OSError(code, os.strerror(code), first, None, second)
 
 
 def birth_time_ns(fd: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from deltaglider_core.errors import IntegrityError
@@ -177,8 +177,16 @@ def _info(bucket: Bucket, key: str, facts: os.stat_result, record: Record | None
         size=facts.st_size,
         etag=_etag(facts, record),
         last_modified=from_ns(facts.st_mtime_ns),
-        metadata=ObjectMetadata() if record is None else read_metadata(record, bucket.fd),
+        metadata=_metadata(bucket, facts, record),
     )
+
+
+def _metadata(bucket: Bucket, facts: os.stat_result, record: Record | None) -> ObjectMetadata:
+    if record is None:
+        return ObjectMetadata()
+    metadata = read_metadata(record, bucket.fd)
+    # The internal fields (an ETag, a form, a digest) describe the bytes that are gone.
+    return metadata if record.describes(facts) else replace(metadata, internal={})
 
 
 def _plain(key: str, facts: os.stat_result) -> ObjectInfo:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from deltaglider_core.errors import ServiceUnavailable
 from deltaglider_core.interfaces.storage import StorageBackend, StorageLayer
 from deltaglider_core.testing import MemoryBackend
 
@@ -69,8 +70,6 @@ class LayerConformance(StorageConformance):
         self, backend: StorageBackend, inner: MemoryBackend, bucket: str
     ) -> None:
         """What the backend cannot tell is an error above the layer too, never absence."""
-        from deltaglider_core.errors import ServiceUnavailable
-
         error = ServiceUnavailable("the backend is away")
         for method in ("head_object", "get_object", "list_objects", "delete_object"):
             inner.fail(method, error, times=1000)

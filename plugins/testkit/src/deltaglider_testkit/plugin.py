@@ -149,10 +149,12 @@ class PluginConformance:
     def test_import_is_light(self, entry_points: list[metadata.EntryPoint]) -> None:
         """A plugin module registers; drivers are imported by ``open``."""
         for entry in entry_points:
-            runs = [self.measure(entry.module) for _ in range(3)]
-            assert min(seconds for seconds, _ in runs) < self.import_seconds
-            imported = {name.partition(".")[0] for name in runs[0][1]}
-            assert imported & self.drivers() == set()
+            for _ in range(3):  # a busy machine is no reason to fail
+                seconds, imported = self.measure(entry.module)
+                if seconds < self.import_seconds:
+                    break
+            assert seconds < self.import_seconds
+            assert {name.partition(".")[0] for name in imported} & self.drivers() == set()
 
     @staticmethod
     def measure(module: str) -> tuple[float, list[str]]:

@@ -38,7 +38,8 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.pip-ready: constraints.txt | $(BIN)/python
-	@$(BIN)/python scripts/check_host.py
+	@$(BIN)/python scripts/check_host.py || { echo "After that, run make clean."; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
 	@$(PIP) install --quiet --constraint constraints.txt pip
 	@touch $@
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Headers of every response, probes and errors included.
 SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 
+#: As ASGI spells them. Parsers of HTTP/1 let others pass: 0.9, which has no headers, and 2.0.
+HTTP_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
+
 
 class Application:
     """An ASGI application; one per process.
@@ -112,9 +115,12 @@ class Application:
             await self._falcon(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send)
-        scope["deltaglider.exchange"] = exchange
+        scope = {**scope, "path": _route_of(scope), "deltaglider.exchange": exchange}
         try:
-            await self._falcon(scope, exchange.receive, exchange.send)
+            if scope["http_version"] in HTTP_VERSIONS:
+                await self._falcon(scope, exchange.receive, exchange.send)
+            else:
+                await _refuse_version(exchange)
         except ClientDisconnected:
             exchange.log_fields["error"] = "client disconnected"
         except Exception:
@@ -127,6 +133,23 @@ class Application:
             if self._metrics is not None:
                 self._metrics.observe(scope["method"], exchange, seconds)
             log_request(self._log, scope["method"], exchange, seconds)
+
+
+def _route_of(scope: Scope) -> str:
+    """The path that Falcon routes by: that of a probe as it was sent, or the root.
+
+    Falcon itself would decode it, and take ``//_/metrics`` for ``/_/metrics``: spellings that a
+    proxy in front does not recognise when it is to keep them from strangers.
+    """
+    raw: str = scope["raw_path"].decode("latin-1")
+    return raw if raw == "/_" or raw.startswith("/_/") else "/"
+
+
+async def _refuse_version(exchange: Exchange) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+    headers += [(b"content-length", b"0"), (b"connection", b"close")]
+    await exchange.send({"type": "http.response.start", "status": 505, "headers": headers})
+    await exchange.send({"type": "http.response.body"})
 
 
 class _Middleware:

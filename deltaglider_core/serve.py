@@ -21,6 +21,7 @@ from uvicorn.supervisors.multiprocess import Process
 
 from .environment import ANY_NAME, Override, walk
 from .errors import ConfigurationError
+from .http_protocol import BoundedHttpProtocol
 from .listen import bind, format_address
 from .loading import Loaded, load
 from .log import configure_logging, get_logger
@@ -189,7 +190,7 @@ def _uvicorn_config(app: Callable[[], Any] | str, *, workers: int) -> uvicorn.Co
         app,
         factory=True,
         workers=workers,
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -22,6 +22,12 @@ def plugins() -> list[str]:
     return sorted({path.parts[-3] for path in ROOT.glob("plugins/*/tests/test_*.py")})
 
 
+def remove_builds() -> None:
+    """Forget earlier builds: setuptools would pack files that no longer exist."""
+    for project in (ROOT, *ROOT.glob("plugins/*")):
+        shutil.rmtree(project / "build", ignore_errors=True)
+
+
 def install(python: Path, *words: str) -> None:
     """Install into the environment of ``python``, with our pins for builds as well."""
     pins = ("--constraint", os.fspath(CONSTRAINTS), "--build-constraint", os.fspath(CONSTRAINTS))
@@ -45,7 +51,9 @@ def main(arguments: list[str]) -> int:
     print(f"Building an environment for {name} in {environment.relative_to(ROOT)} ...", flush=True)
     venv.create(environment, with_pip=True)
     wanted = dict.fromkeys((".", f"./plugins/{name}", "./plugins/testkit"))
+    remove_builds()
     install(environment / "bin" / "python", *wanted, "--group", "test-plugin")
+    remove_builds()
     command = [
         os.fspath(environment / "bin" / "pytest"),
         "--quiet",

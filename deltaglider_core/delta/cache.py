@@ -114,6 +114,18 @@ class ReferenceCache:
                 self._forget(sha256, entry)
             self._evict()
 
+    async def drop_if_damaged(self, file: ReferenceFile) -> bool:
+        """Verify a file in use again; drop it if it is no longer what it was.
+
+        Memory of a map comes back from the disk, which can fail after the first look.
+        """
+        if await run_owned(is_intact, file):
+            return False
+        entry = self._entries.get(file.sha256)
+        if entry is not None and entry.file is file:
+            self._forget(file.sha256, entry)
+        return True
+
     def forget(self, sha256: str) -> None:
         """Drop a file whose name is gone, so that the next use fetches it again."""
         entry = self._entries.get(sha256)
@@ -148,7 +160,13 @@ class ReferenceCache:
             self._metrics.cache_hits.inc()
         else:
             self._metrics.cache_misses.inc()
-            file = await self._fetch(path, sha256, size, fetch)
+            try:
+                file = await self._fetch(path, sha256, size, fetch)
+            except OSError:
+                # The disk is full before the budget is used up, or somebody cleared it away.
+                self._directory.mkdir(parents=True, exist_ok=True)
+                self._drop_idle()
+                file = await self._fetch(path, sha256, size, fetch)
         self._used += file.size - entry.size
         entry.file, entry.size = file, file.size
         return file
@@ -185,6 +203,11 @@ class ReferenceCache:
                     self._forget(sha256, entry)
         self._metrics.cache_size.set(self._used)
 
+    def _drop_idle(self) -> None:
+        for sha256, entry in list(self._entries.items()):
+            if entry.pins == 0 and sha256 not in self._loading:
+                self._forget(sha256, entry)
+
     def _forget(self, sha256: str, entry: _Entry) -> None:
         if self._entries.get(sha256) is entry:
             del self._entries[sha256]
@@ -217,9 +240,15 @@ def open_verified(path: Path, sha256: str) -> ReferenceFile | None:
         data = mmap.mmap(handle, size, prot=mmap.PROT_READ) if size else None
     finally:
         os.close(handle)
-    if data is None or hashlib.sha256(data).hexdigest() != sha256:
+    if data is None:
         return None
-    return ReferenceFile(sha256=sha256, size=size, path=path, data=data)
+    file = ReferenceFile(sha256=sha256, size=size, path=path, data=data)
+    return file if is_intact(file) else None
+
+
+def is_intact(file: ReferenceFile) -> bool:
+    """Whether the map has the SHA-256 that names it; reads all of it."""
+    return hashlib.sha256(file.data).hexdigest() == file.sha256
 
 
 async def write_hashed(path: Path, chunks: AsyncIterator[bytes], *, limit: int) -> tuple[int, str]:

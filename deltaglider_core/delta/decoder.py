@@ -8,11 +8,11 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import CorruptDelta, IntegrityError, InvalidRange
+from ..errors import CorruptDelta, IntegrityError, InvalidRange, ServiceUnavailable
 from ..interfaces.codec import Codec
 from ..interfaces.storage import ByteRange, ObjectInfo, ObjectReader, StorageBackend
 from .bodies import ByteReader
@@ -25,6 +25,8 @@ from .versions import ChangedError
 
 #: Windows in work at once: one is sent while the next is decoded.
 _AT_ONCE = 2
+
+_CACHE_DAMAGED = "A cached file was damaged on the local disk. Please retry."
 
 
 class Source(Protocol):
@@ -136,17 +138,31 @@ class Decoder:
 
         Raises:
             IntegrityError: Something stored is damaged or missing.
-            ChangedError: The object was overwritten between two requests.
+            ChangedError: The object was overwritten between two requests, or what was damaged
+                is the copy of the reference in the cache, which is gone now.
+            ServiceUnavailable: The cache directory has no room for the reference.
         """
-        opened = self._engine.reference(self._inner, self._bucket, self._delta.reference)
         try:
-            async with opened as reference:
-                decoded = self._decoded(reference, source, start, stop)
-                async with aclosing(decoded) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+            async with AsyncExitStack() as stack:
+                reference = await self._reference(stack)
+                try:
+                    decoded = self._decoded(reference, source, start, stop)
+                    async with aclosing(decoded) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                except CorruptDelta as error:
+                    if await self._engine.cache.drop_if_damaged(reference):
+                        raise ChangedError(_CACHE_DAMAGED) from error
+                    raise
         finally:
             self._engine.metrics.decode.observe(self._seconds)
+
+    async def _reference(self, stack: AsyncExitStack) -> ReferenceFile:
+        opened = self._engine.reference(self._inner, self._bucket, self._delta.reference)
+        try:
+            return await stack.enter_async_context(opened)
+        except OSError as error:
+            raise ServiceUnavailable("There is no room to decode this object. Retry.") from error
 
     async def _decoded(
         self, reference: ReferenceFile, source: Source, start: int, stop: int

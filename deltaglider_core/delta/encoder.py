@@ -16,6 +16,7 @@ from .cache import ReferenceFile
 from .concurrency import cancel_all, run_owned
 from .container import (
     GROUP_WINDOWS,
+    MAX_GROUPS,
     MAX_STREAM_HEADER,
     MAX_WINDOW_BYTES,
     Group,
@@ -81,6 +82,8 @@ async def encode(
         await run_owned(_write_at, path, 0, header)
         position, groups, start = len(header), list[Group](), 0
         left = -(-target.size // codec.window_size)
+        if left > MAX_GROUPS * group_windows:
+            raise ValueError(f"{left} windows are more than an object can have")
         async with aclosing(_encoded(codec, prepared, reference, target)) as encoded:
             while left:
                 count = min(left, group_windows)

@@ -10,7 +10,7 @@ from .container import PEEK, has_magic
 from .engine import Engine
 from .forms import Stored, describe, describe_verbatim, form_of, visible_metadata
 from .opener import ObjectOpener
-from .record import Record, format_time
+from .record import Record, format_time, is_etag
 from .spooling import SpoolFullError, spool_body
 from .versions import Versions
 from .writer import ObjectWriter
@@ -58,7 +58,7 @@ class Optimiser:
             physical = await self._inner.get_object(bucket, key)
             async with physical:
                 stored = _verbatim(physical.info)
-                if stored is None or stored.logical.etag != info.etag:
+                if stored is None or stored.logical.etag != info.etag or not is_etag(info.etag):
                     return None
                 try:
                     spooled = await spool_body(

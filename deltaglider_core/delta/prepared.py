@@ -16,6 +16,9 @@ from .concurrency import cancel_all, run_owned
 MAX_IDLE = 4
 
 
+_Name = tuple[str, ReferenceFile]
+
+
 class _Entry:
     def __init__(self) -> None:
         self.pins = 0
@@ -23,7 +26,10 @@ class _Entry:
 
 
 class PreparedCache:
-    """Prepared references by codec and SHA-256. Belongs to one event loop.
+    """Prepared references by codec and verified file. Belongs to one event loop.
+
+    A file that is fetched again is prepared again: what was wrong with the one before may
+    be in its index.
 
     Args:
         max_bytes: Most bytes of references whose indexes are kept while idle.
@@ -31,8 +37,8 @@ class PreparedCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
-        self._loading: dict[tuple[str, str], asyncio.Task[PreparedReference]] = {}
+        self._entries: OrderedDict[_Name, _Entry] = OrderedDict()
+        self._loading: dict[_Name, asyncio.Task[PreparedReference]] = {}
         self._closing = False
 
     @contextlib.asynccontextmanager
@@ -41,7 +47,7 @@ class PreparedCache:
 
         Concurrent callers share one preparation. Whatever the codec raises propagates.
         """
-        name = (codec.codec_id, file.sha256)
+        name = (codec.codec_id, file)
         entry = self._entries.get(name)
         if entry is None:
             entry = self._entries[name] = _Entry()
@@ -69,7 +75,7 @@ class PreparedCache:
         await self._shrink()
 
     def _loaded(
-        self, name: tuple[str, str], entry: _Entry, task: asyncio.Task[PreparedReference]
+        self, name: _Name, entry: _Entry, task: asyncio.Task[PreparedReference]
     ) -> None:
         del self._loading[name]
         if not task.cancelled() and task.exception() is None:

@@ -236,9 +236,29 @@ class ObjectWriter:
             return None
         if replaces is not None:
             enforced = self._only_over(replaces)
+            chunks = self._unless_changed(bucket, replaces, blob.chunks())
         else:
             enforced = await self._versions.physical(bucket, key, condition)
-        return await self._commit(bucket, key, spooled, blob, metadata, enforced)
+            chunks = blob.chunks()
+        return await self._commit(bucket, key, spooled, blob, chunks, metadata, enforced)
+
+    async def _unless_changed(
+        self, bucket: str, before: ObjectInfo, chunks: AsyncIterator[bytes]
+    ) -> AsyncGenerator[bytes, None]:
+        """Let the last chunk pass only if ``before`` is still in place, metadata included.
+
+        An ETag names bytes: the same bytes with other metadata, as an object copied onto
+        itself has, fulfil every condition on it.
+        """
+        held = b""
+        async for chunk in chunks:
+            if held:
+                yield held
+            held = chunk
+        now = await self._inner.head_object(bucket, before.key)
+        if (now.last_modified, now.metadata) != (before.last_modified, before.metadata):
+            raise PreconditionFailed(fields={"Condition": "If-Match"})
+        yield held
 
     async def _encode(
         self,
@@ -269,6 +289,9 @@ class ObjectWriter:
                 opened = self._engine.reference(self._inner, bucket, reference)
             async with opened as file:
                 body = await self._encode_with(codec, file, spooled, lease, limit)
+                # The check of each window reads the same map as the encoder did.
+                if body is not None and await self._engine.cache.drop_if_damaged(file):
+                    raise IntegrityError("the reference was damaged in the cache")
         except (IntegrityError, OSError) as error:
             raise EncodingFailedError("reference cannot be used") from error
         finally:
@@ -317,6 +340,7 @@ class ObjectWriter:
         key: str,
         spooled: Spooled,
         blob: _Blob,
+        chunks: AsyncIterator[bytes],
         metadata: ObjectMetadata,
         enforced: Condition | None,
     ) -> ObjectInfo:
@@ -324,7 +348,7 @@ class ObjectWriter:
         info = await self._inner.put_object(
             bucket,
             key,
-            blob.chunks(),
+            chunks,
             size=blob.size,
             metadata=with_form(metadata, fields),
             condition=enforced,

@@ -28,7 +28,7 @@ from ..interfaces.auth import ANONYMOUS, Principal
 from . import handlers
 from .names import check_bucket_name, check_key, parse_query, split_path
 from .operations import ACTIONS, OPEN_OPERATIONS, find_operation
-from .response import S3Response
+from .response import S3Response, is_sendable
 from .sigv4_evidence import with_hoisted_headers
 from .wire import Exchange
 from .xml import render_error
@@ -70,9 +70,13 @@ class S3Endpoint:
         except Exception:
             self._log.exception("request failed", **exchange.log_fields)
             response = self._render_error(InternalError(), req.scope, exchange, request_id)
-        _fill(resp, response, request_id, req.method)
         if response.stream is not None:
             exchange.resources.push_async_callback(_close, response.stream)
+        try:
+            _check_headers(response)
+        except IntegrityError as error:
+            response = self._render_error(error, req.scope, exchange, request_id)
+        _fill(resp, response, request_id, req.method)
 
     async def _serve(
         self, request: S3Request, pipeline: Pipeline, exchange: Exchange
@@ -186,6 +190,13 @@ def _text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
+def _check_headers(response: S3Response) -> None:
+    """Raise ``IntegrityError`` for a header that would cut the answer off, or split it."""
+    for name, value in response.headers.items():
+        if not is_sendable(name, value):
+            raise IntegrityError(f"The header {name!r} cannot be sent: {value!r}")
+
+
 def _fill(resp: Any, response: S3Response, request_id: str, method: str) -> None:
     resp.status = response.status
     resp.set_header("x-amz-request-id", request_id)
@@ -206,4 +217,4 @@ async def _close(stream: Any) -> None:
 
 async def not_found(req: Any, resp: Any, **_: object) -> None:
     """Answer for paths below ``/_/`` that nothing serves."""
-    raise falcon.HTTPNotFound(title="Not found", description=f"Nothing is served at {req.path}.")
+    raise falcon.HTTPNotFound(title="Not found", description="Nothing is served here.")

@@ -17,6 +17,7 @@ from ..errors import (
     NotImplementedS3,
 )
 from ..interfaces.storage import STORED_HEADERS, ObjectInfo, ObjectMetadata
+from .response import is_sendable
 from .xml import http_date
 
 USER_PREFIX = "x-amz-meta-"
@@ -164,18 +165,29 @@ def _bytes_of(pairs: Mapping[str, str]) -> int:
 
 
 def object_headers(request: S3Request, info: ObjectInfo) -> dict[str, str]:
-    """Headers of a GET or HEAD, without length and range."""
+    """Headers of a GET or HEAD, without length and range.
+
+    Stored text that no header can carry, which only other writers of the storage leave, is
+    left out; user metadata of this kind is counted in ``x-amz-missing-meta``, as on AWS.
+    """
     metadata = info.metadata or ObjectMetadata()
     headers = {
         "Accept-Ranges": "bytes",
-        "Content-Type": metadata.headers.get("content-type") or DEFAULT_CONTENT_TYPE,
+        "Content-Type": DEFAULT_CONTENT_TYPE,
         "ETag": f'"{info.etag}"',
         "Last-Modified": http_date(info.last_modified),
     }
     for name, value in metadata.headers.items():
-        headers[name.title()] = value
+        if value and is_sendable(name, value):
+            headers[name.title()] = value
+    missing = 0
     for name, value in metadata.user.items():
-        headers[USER_PREFIX + name] = value
+        if name and is_sendable(name, value):
+            headers[USER_PREFIX + name] = value
+        else:
+            missing += 1
+    if missing:
+        headers["x-amz-missing-meta"] = str(missing)
     for name, header in OVERRIDES.items():
         override = request.param(name)
         if override:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..interfaces.storage import Body
+
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# Surrogates have no bytes in UTF-8; the others would end the header or the request.
+_UNSENDABLE = re.compile("[\\x00-\\x08\\x0a-\\x1f\\x7f\ud800-\udfff]")
+
+
+def is_sendable(name: str, value: str) -> bool:
+    """Whether a header can have this name and this value (RFC 9110 section 5)."""
+    return _NAME.fullmatch(name) is not None and _UNSENDABLE.search(value) is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

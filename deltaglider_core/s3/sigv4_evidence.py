@@ -41,7 +41,9 @@ _HEADER_FIELDS = frozenset({"Credential", "SignedHeaders", "Signature"})
 
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
+_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_NAMES = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+.^_`|~-]+)*")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # An access key may contain a slash; the four fields behind it may not.
 _CREDENTIAL = re.compile(r"([!-~]{1,256})/([0-9]{8})/([!-.0-~]{1,64})/([!-.0-~]+)/([!-.0-~]+)")
 
@@ -134,7 +136,8 @@ def with_hoisted_headers(
 
     Raises:
         InvalidArgument: A header contradicts the parameter of its name: headers may come
-            unsigned there, and must not change what was signed.
+            unsigned there, and must not change what was signed. Or the parameter could be no
+            header (RFC 9110 section 5), such as one with a line break.
     """
     if all(name != "X-Amz-Signature" for name, _ in query):
         return headers
@@ -143,6 +146,11 @@ def with_hoisted_headers(
         header = name.lower()
         if not header.startswith("x-amz-") or name in _AUTH_PARAMS:
             continue
+        if not _HEADER_NAME.fullmatch(header) or _CONTROL.search(value):
+            raise InvalidArgument(
+                "A query parameter stands for a header that no request can have.",
+                fields={"ArgumentName": name, "ArgumentValue": value},
+            )
         if merged.setdefault(header, value) != value:
             raise InvalidArgument(
                 f"The header {header} contradicts the query parameter of that name.",

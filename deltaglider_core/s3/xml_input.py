@@ -24,6 +24,8 @@ MAX_DELETE_KEYS = 1000
 MAX_PARTS = 10_000
 #: The deepest document that S3 defines has five levels.
 MAX_DEPTH = 16
+#: 10,000 parts with their number, ETag and five checksums, and what surrounds them.
+MAX_ELEMENTS = 10_000 * 8 + 100
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _CHECKSUM_ELEMENT = re.compile(r"Checksum(CRC32|CRC32C|CRC64NVME|SHA1|SHA256)")
@@ -138,15 +140,20 @@ def check_part_order(part_numbers: Sequence[int]) -> None:
 
 
 class _Builder(TreeBuilder):
-    """Builds a tree, but no deep one: freeing and walking it would recurse."""
+    """Builds a tree, but no deep one: freeing and walking it would recurse.
+
+    Nor one of very many elements: each takes some 40 times the four bytes of ``<a/>``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._depth = 0
+        self._elements = 0
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Element:
         self._depth += 1
-        if self._depth > MAX_DEPTH:
+        self._elements += 1
+        if self._depth > MAX_DEPTH or self._elements > MAX_ELEMENTS:
             raise MalformedXML
         return super().start(tag, attrs)
 

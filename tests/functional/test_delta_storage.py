@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.clients import AwsCli
@@ -170,6 +170,33 @@ def test_max_delta_ratio_of_all_buckets(
         s3.put_object(Bucket="bucket", Key=f"app-{number}.zip", Body=release(number))
         assert body_of(s3, "bucket", f"app-{number}.zip") == release(number)
         assert stored_bytes(server, "bucket", f"app-{number}.zip") >= len(release(number))
+
+
+@pytest.mark.parametrize("limit", ["spool_max_bytes", "cache_size_mb"])
+def test_no_room_beside_the_data(
+    start_server: StartServer, boto3_factory: MakeClient, limit: str
+) -> None:
+    """What was stored with room for temporary files must be readable without it."""
+    server = start_server()
+    s3 = boto3_factory(server)
+    s3.create_bucket(Bucket="bucket")
+    for number in range(2):
+        s3.put_object(Bucket="bucket", Key=f"app-{number}.zip", Body=release(number))
+    server.stop()
+    server.write_config({"advanced": {limit: 0}})
+    server.start()
+    assert body_of(s3, "bucket", "app-1.zip") == release(1)
+    found = s3.get_object(Bucket="bucket", Key="app-1.zip", Range="bytes=1000-1999")
+    assert found["Body"].read() == release(1)[1000:2000]
+    s3.put_object(Bucket="bucket", Key="app-2.zip", Body=release(2))
+    s3.copy_object(Bucket="bucket", Key="copy.zip", CopySource="bucket/app-1.zip")
+    upload: Any = {"Bucket": "bucket", "Key": "parts.zip"}
+    upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+    tag = s3.upload_part(**upload, PartNumber=1, Body=release(3))["ETag"]
+    parts: Any = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
+    s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+    for key, number in (("app-2.zip", 2), ("copy.zip", 1), ("parts.zip", 3)):
+        assert body_of(s3, "bucket", key) == release(number), key
 
 
 def test_restart_and_changed_settings(start_server: StartServer, boto3_factory: MakeClient) -> None:

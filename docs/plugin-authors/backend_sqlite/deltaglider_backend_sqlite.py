@@ -355,18 +355,9 @@ def _commit(
     if present is not None:
         db.execute("DELETE FROM chunks WHERE version = ?", (present[1],))
     metadata = asdict(info.metadata) if info.metadata else {}
-    db.execute(
-        "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            bucket,
-            info.key,
-            version,
-            info.size,
-            info.etag,
-            info.last_modified.timestamp(),
-            json.dumps(metadata),
-        ),
-    )
+    modified = info.last_modified.timestamp()
+    row = (bucket, info.key, version, info.size, info.etag, modified, json.dumps(metadata))
+    db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     db.execute("DELETE FROM pending WHERE version = ?", (version,))
 
 

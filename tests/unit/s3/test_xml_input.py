@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -281,3 +282,28 @@ fragments = st.sampled_from(
 def test_only_s3_errors_come_out(status_of: Callable[..., int], document: bytes) -> None:
     for parser in PARSERS:
         assert status_of(parser, document) in (200, 400, 501)
+
+
+def test_very_many_elements_are_refused_while_they_are_read() -> None:
+    document = b"<Delete>" + b"<a/>" * 1_000_000 + b"</Delete>"
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedXML):
+            parse_delete_objects(document)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * len(document)
+
+
+def test_the_largest_honest_document_is_read() -> None:
+    sums = "".join(
+        f"<Checksum{name}>AAAA</Checksum{name}>"
+        for name in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+    )
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>e</ETag>{sums}</Part>"
+        for number in range(1, 10_001)
+    )
+    document = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+    assert len(parse_complete_multipart(document)) == 10_000

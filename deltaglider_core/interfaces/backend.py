@@ -1,0 +1,227 @@
+"""What a storage backend implements.
+
+Terms are those of S3. Bodies are asynchronous iterators of bytes in both directions; no
+implementation may hold an object in memory. A look-up has three answers: present, absent
+(``NoSuchKey``, ``NoSuchBucket``), or an error. An error is never reported as absence.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+from .objects import (
+    Body,
+    BucketInfo,
+    ByteRange,
+    Capabilities,
+    CompletedPart,
+    Condition,
+    ObjectInfo,
+    ObjectMetadata,
+    ObjectPage,
+    ObjectReader,
+    PartInfo,
+    PartPage,
+    UploadPage,
+)
+
+
+class StorageBackend(abc.ABC):
+    """Objects in buckets: the ten methods below suffice for a complete S3 service.
+
+    Copy, batch delete and multipart uploads have defaults built on the ten: slower, never
+    wrong, and never with an object in memory.
+    """
+
+    @property
+    @abc.abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend does natively."""
+
+    @abc.abstractmethod
+    async def list_buckets(self) -> Sequence[BucketInfo]:
+        """All buckets, sorted by name."""
+
+    @abc.abstractmethod
+    async def create_bucket(self, bucket: str) -> None:
+        """Create it. Raises ``BucketAlreadyOwnedByYou`` if it exists."""
+
+    @abc.abstractmethod
+    async def head_bucket(self, bucket: str) -> BucketInfo:
+        """Raises ``NoSuchBucket``."""
+
+    @abc.abstractmethod
+    async def delete_bucket(self, bucket: str) -> None:
+        """Delete an empty bucket. Raises ``NoSuchBucket``, ``BucketNotEmpty``."""
+
+    @abc.abstractmethod
+    async def put_object(
+        self,
+        bucket: str,
+        key: str,
+        body: Body,
+        *,
+        size: int | None,
+        metadata: ObjectMetadata,
+        condition: Condition | None = None,
+    ) -> ObjectInfo:
+        """Store an object, atomically and durably, replacing the present one.
+
+        The object becomes visible only after the body has ended without an error, and when
+        this returns it survives a power cut. An exception from ``body`` leaves no trace and
+        propagates. ``size`` is the number of bytes to come, or None if unknown.
+
+        Raises:
+            NoSuchBucket, PreconditionFailed, NoSuchKey: The last one for ``if_match`` on an
+                absent key.
+            IncompleteBody: The body ended before or went beyond ``size``.
+            InsufficientStorage: No room left.
+        """
+
+    @abc.abstractmethod
+    async def get_object(
+        self, bucket: str, key: str, *, byte_range: ByteRange | None = None
+    ) -> ObjectReader:
+        """Open an object; facts and bytes belong to one version even if it is overwritten.
+
+        Raises:
+            NoSuchBucket, NoSuchKey
+            InvalidRange: With the size of the object.
+        """
+
+    @abc.abstractmethod
+    async def head_object(self, bucket: str, key: str) -> ObjectInfo:
+        """Raises ``NoSuchBucket``, ``NoSuchKey``."""
+
+    @abc.abstractmethod
+    async def delete_object(
+        self, bucket: str, key: str, *, condition: Condition | None = None
+    ) -> bool:
+        """Delete; True if there was something. An absent key is no error.
+
+        Raises:
+            NoSuchBucket
+            PreconditionFailed: ``condition.if_match`` differs.
+        """
+
+    @abc.abstractmethod
+    async def list_objects(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        start_after: str = "",
+        max_keys: int = 1000,
+    ) -> ObjectPage:
+        """One page, sorted; only entries (keys or common prefixes) above ``start_after``.
+
+        ``max_keys`` (at least 1) counts keys and common prefixes together.
+        """
+
+    # --- defaults -----------------------------------------------------------------------
+
+    async def copy_object(
+        self,
+        source_bucket: str,
+        source_key: str,
+        bucket: str,
+        key: str,
+        *,
+        source_etag: str | None = None,
+        metadata: ObjectMetadata | None = None,
+        condition: Condition | None = None,
+    ) -> ObjectInfo:
+        """Copy within this backend; ``metadata=None`` keeps the source's.
+
+        Raises:
+            PreconditionFailed: The source no longer has ``source_etag``.
+        """
+        from . import _defaults
+
+        return await _defaults.copy_object(
+            self, source_bucket, source_key, bucket, key, source_etag, metadata, condition
+        )
+
+    async def probe(self) -> None:
+        """Check that the backend can be used; raises ``ServiceUnavailable`` with the reason."""
+        await self.list_buckets()
+
+    # --- multipart: defaults keep parts as objects below RESERVED_PREFIX -------------------
+
+    async def create_multipart_upload(
+        self, bucket: str, key: str, *, metadata: ObjectMetadata
+    ) -> str:
+        """Open an upload and return its id (no ``/``)."""
+        from . import _defaults
+
+        return await _defaults.create_multipart_upload(self, bucket, key, metadata)
+
+    async def upload_part(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        part_number: int,
+        body: Body,
+        *,
+        size: int | None,
+    ) -> PartInfo:
+        """Store a part (1 to 10,000), replacing one of that number. Raises ``NoSuchUpload``."""
+        from . import _defaults
+
+        return await _defaults.upload_part(self, bucket, key, upload_id, part_number, body, size)
+
+    async def list_parts(
+        self, bucket: str, key: str, upload_id: str, *, part_number_marker: int = 0, max_parts: int
+    ) -> PartPage:
+        """Parts above the marker. Raises ``NoSuchUpload``."""
+        from . import _defaults
+
+        return await _defaults.list_parts(
+            self, bucket, key, upload_id, part_number_marker, max_parts
+        )
+
+    async def list_multipart_uploads(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        key_marker: str = "",
+        upload_id_marker: str = "",
+        max_uploads: int = 1000,
+    ) -> UploadPage:
+        """Open uploads above ``(key_marker, upload_id_marker)``."""
+        from . import _defaults
+
+        return await _defaults.list_multipart_uploads(
+            self, bucket, prefix, delimiter, key_marker, upload_id_marker, max_uploads
+        )
+
+    async def complete_multipart_upload(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[CompletedPart],
+        *,
+        condition: Condition | None = None,
+    ) -> ObjectInfo:
+        """Assemble the listed parts; repeating a successful call gives the same answer.
+
+        Raises:
+            NoSuchUpload, InvalidPart, EntityTooSmall, PreconditionFailed
+        """
+        from . import _defaults
+
+        return await _defaults.complete_multipart_upload(
+            self, bucket, key, upload_id, parts, condition
+        )
+
+    async def abort_multipart_upload(self, bucket: str, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts. Raises ``NoSuchUpload``."""
+        from . import _defaults
+
+        await _defaults.abort_multipart_upload(self, bucket, key, upload_id)

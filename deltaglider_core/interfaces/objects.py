@@ -1,0 +1,245 @@
+"""The values that storage takes and gives: objects, listings, parts, ranges, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ..errors import InvalidRange
+
+Body = AsyncIterator[bytes]
+
+#: Keys below this prefix of every bucket belong to DeltaGlider; clients never see them.
+RESERVED_PREFIX = ".deltaglider/"
+
+#: Response headers that S3 stores with an object, besides ``x-amz-meta-*``.
+STORED_HEADERS = (
+    "content-type",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """What a backend does natively. A declared capability must hold; the testkit checks it.
+
+    Attributes:
+        conditional_writes: ``put_object`` and ``complete_multipart_upload`` decide their
+            condition atomically against concurrent writers, in all processes.
+        conditional_deletes: The same for ``delete_object``.
+        native_multipart: Overrides the multipart methods of the base class.
+        server_side_copy: ``copy_object`` moves no bytes through this process.
+        listing_metadata: Entries of ``list_objects`` carry ``metadata``.
+        max_metadata_bytes: Most bytes of metadata (names and values) per object, or None.
+    """
+
+    conditional_writes: bool = False
+    conditional_deletes: bool = False
+    native_multipart: bool = False
+    server_side_copy: bool = False
+    listing_metadata: bool = False
+    max_metadata_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BucketInfo:
+    """A bucket: its name and creation time (aware, UTC)."""
+
+    name: str
+    created: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectMetadata:
+    """What is stored beside the bytes of an object.
+
+    Attributes:
+        headers: Lower-case names out of ``STORED_HEADERS``.
+        user: The client's ``x-amz-meta-*``, names lower-case and without that prefix.
+        internal: Ours (write id, stored form, logical size). Stored apart from ``user``: no
+            client can set or see a name in here.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    user: Mapping[str, str] = field(default_factory=dict)
+    internal: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectInfo:
+    """An object as a listing or a HEAD shows it.
+
+    Attributes:
+        key: The decoded key.
+        size: Length in bytes.
+        etag: Without quotes: an MD5 in hex, ``<hex>-<parts>``, or another opaque token.
+        last_modified: Aware, UTC.
+        metadata: None where a listing does not carry it.
+    """
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+    metadata: ObjectMetadata | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ByteRange:
+    """One range as RFC 9110 section 14.1.2 writes it, not yet held against a size.
+
+    ``first=2, last=5`` is ``bytes=2-5``; ``first=2, last=None`` is ``bytes=2-``;
+    ``first=None, last=5`` is the last five bytes, ``bytes=-5``.
+    """
+
+    first: int | None
+    last: int | None
+
+    def __str__(self) -> str:
+        return "bytes={}-{}".format(
+            "" if self.first is None else self.first, "" if self.last is None else self.last
+        )
+
+    def resolve(self, size: int) -> tuple[int, int]:
+        """Return ``(start, stop)``, half open, within an object of ``size`` bytes.
+
+        Raises:
+            InvalidRange: If no byte of the object is in the range.
+        """
+        if self.first is None:
+            length = min(self.last or 0, size)
+            if length <= 0:
+                raise InvalidRange(size=size, requested=str(self))
+            return size - length, size
+        if self.first >= size:
+            raise InvalidRange(size=size, requested=str(self))
+        stop = size if self.last is None else min(self.last + 1, size)
+        return self.first, stop
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """What must hold of the present object when a write or delete commits.
+
+    ETags are compared without quotes, against the ETag that this same interface reports.
+    ``"*"`` means any object. A condition that does not hold raises ``PreconditionFailed``;
+    ``if_match`` on an absent key raises ``NoSuchKey``.
+    """
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+class ObjectReader:
+    """An opened object: its facts, and its bytes as an asynchronous iterator.
+
+    Args:
+        info: The object as it was when it was opened; the bytes belong to just that version.
+        chunks: Yields the bytes of ``[start, stop)``.
+        start: First byte delivered.
+        stop: One past the last byte delivered; ``info.size`` without a range.
+        close: Frees what the reader holds; called exactly once, also if nothing was read.
+    """
+
+    def __init__(
+        self,
+        info: ObjectInfo,
+        chunks: Body,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.info = info
+        self.start = start
+        self.stop = info.size if stop is None else stop
+        self._chunks = chunks
+        self._close = close
+        self._closed = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    async def __aenter__(self) -> ObjectReader:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading and free what is held. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            aclose = getattr(self._chunks, "aclose", None)
+            if aclose is not None:
+                await aclose()
+        finally:
+            if self._close is not None:
+                await self._close()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectPage:
+    """One page of a listing, in byte order of the UTF-8 keys.
+
+    Attributes:
+        objects: Keys that are not rolled up.
+        prefixes: Rolled-up common prefixes; they end with the delimiter.
+        next_after: ``start_after`` of the next page, or None when this is the last one.
+            It is the greatest entry of this page.
+    """
+
+    objects: Sequence[ObjectInfo] = ()
+    prefixes: Sequence[str] = ()
+    next_after: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartInfo:
+    """A part of an open multipart upload; ``etag`` without quotes, times aware UTC."""
+
+    part_number: int
+    etag: str
+    size: int
+    last_modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompletedPart:
+    """A part as the client lists it in CompleteMultipartUpload; ``etag`` without quotes."""
+
+    part_number: int
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadInfo:
+    """An open multipart upload."""
+
+    key: str
+    upload_id: str
+    initiated: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartPage:
+    """Parts in ascending order; ``next_marker`` is the last number when more follow."""
+
+    parts: Sequence[PartInfo] = ()
+    next_marker: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadPage:
+    """Uploads ordered by key, then upload id; ``next_marker`` when more follow."""
+
+    uploads: Sequence[UploadInfo] = ()
+    prefixes: Sequence[str] = ()
+    next_marker: tuple[str, str] | None = None

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from .combinators import deny_wins, first_hit_sync
 from .errors import AccessDenied, NoSuchBucket
 from .interfaces.admission import RequestFacts
-from .interfaces.auth import Action, Decision, Principal, Resource
+from .interfaces.auth import Action, Principal, Resource
 
 if TYPE_CHECKING:
     from .interfaces.admission import AdmissionRule
@@ -80,13 +81,9 @@ class S3Request:
 
 def admit(rules: Sequence[AdmissionRule], facts: RequestFacts) -> None:
     """Ask the rules in order; the first verdict counts. Raises the error of a rejection."""
-    for rule in rules:
-        verdict = rule.evaluate(facts)
-        if verdict is None:
-            continue
-        if verdict.action == "reject":
-            raise verdict.error or AccessDenied(f"Blocked by access rule '{verdict.rule}'")
-        return
+    verdict = first_hit_sync(rules, lambda rule: rule.evaluate(facts))
+    if verdict is not None and verdict.action == "reject":
+        raise verdict.error or AccessDenied(f"Blocked by access rule '{verdict.rule}'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,19 +120,17 @@ class RequestContext:
         """Any DENY refuses, else any ALLOW admits, else no."""
         conditions = {"aws:SourceIp": self.request.client_ip}
         resource = Resource(bucket=bucket, key=key)
-        decisions = [
-            authorizer.authorize(self.principal, action, resource, conditions)
-            for authorizer in self.pipeline.authorizers
-        ]
-        return Decision.DENY not in decisions and Decision.ALLOW in decisions
+        return deny_wins(
+            self.pipeline.authorizers,
+            lambda authorizer: authorizer.authorize(self.principal, action, resource, conditions),
+        )
 
     def route(self, bucket: str) -> Route:
         """Where a bucket lives. Raises ``NoSuchBucket``."""
-        for router in self.pipeline.routers:
-            route = router.resolve(bucket)
-            if route is not None:
-                return route
-        raise NoSuchBucket(fields={"BucketName": bucket})
+        route = first_hit_sync(self.pipeline.routers, lambda router: router.resolve(bucket))
+        if route is None:
+            raise NoSuchBucket(fields={"BucketName": bucket})
+        return route
 
     def storage(self) -> tuple[StorageBackend, str]:
         """The layered backend of the request's bucket, and the bucket's real name there."""

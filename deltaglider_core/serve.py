@@ -296,10 +296,14 @@ def _run_many(
 
 
 def _reloadable(options: ServeOptions, loaded: Loaded) -> Application:
-    """The application, with SIGHUP reading the configuration again. Needs a running loop."""
+    """The application, with SIGHUP reading the configuration again. Needs a running loop.
+
+    On a terminal SIGHUP means that it was closed, and ends the process.
+    """
     app = _application(loaded)
-    reloader = Reloader(app, options, loaded)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.request)
+    if sys.stdin is None or not sys.stdin.isatty():
+        reloader = Reloader(app, options, loaded)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.request)
     return app
 
 

@@ -74,9 +74,7 @@ class PreparedCache:
         await cancel_all(self._loading.values())
         await self._shrink()
 
-    def _loaded(
-        self, name: _Name, entry: _Entry, task: asyncio.Task[PreparedReference]
-    ) -> None:
+    def _loaded(self, name: _Name, entry: _Entry, task: asyncio.Task[PreparedReference]) -> None:
         del self._loading[name]
         if not task.cancelled() and task.exception() is None:
             entry.prepared = task.result()

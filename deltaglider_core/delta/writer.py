@@ -288,9 +288,12 @@ class ObjectWriter:
             else:
                 opened = self._engine.reference(self._inner, bucket, reference)
             async with opened as file:
-                body = await self._encode_with(codec, file, spooled, lease, limit)
-                # The check of each window reads the same map as the encoder did.
-                if body is not None and await self._engine.cache.drop_if_damaged(file):
+                try:
+                    body = await self._encode_with(codec, file, spooled, lease, limit)
+                finally:
+                    # The check of each window read the same map as the encoder did.
+                    damaged = await self._engine.cache.drop_if_damaged(file)
+                if damaged:
                     raise IntegrityError("the reference was damaged in the cache")
         except (IntegrityError, OSError) as error:
             raise EncodingFailedError("reference cannot be used") from error

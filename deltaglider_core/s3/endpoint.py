@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import falcon
 
+from ..combinators import all_pass, first_hit
 from ..context import RequestContext, S3Request, admit
 from ..errors import (
     ClientError,
@@ -90,12 +91,10 @@ class S3Endpoint:
             has_credentials=request.has_credentials,
         )
         admit(pipeline.admission_rules, facts)
-        for gate in pipeline.gates_before_auth:
-            await gate.check(request, None)
+        await all_pass(pipeline.gates_before_auth, lambda gate: gate.check(request, None))
         principal = await _authenticate(request, pipeline)
         exchange.log_fields["user"] = principal.name
-        for gate in pipeline.gates_after_auth:
-            await gate.check(request, principal)
+        await all_pass(pipeline.gates_after_auth, lambda gate: gate.check(request, principal))
         context = RequestContext(request=request, principal=principal, pipeline=pipeline)
         if request.operation not in OPEN_OPERATIONS:
             if request.bucket:
@@ -130,10 +129,11 @@ class S3Endpoint:
 
 
 async def _authenticate(request: S3Request, pipeline: Pipeline) -> Principal:
-    for authenticator in pipeline.authenticators:
-        principal = await authenticator.authenticate(request)
-        if principal is not None:
-            return principal
+    principal = await first_hit(
+        pipeline.authenticators, lambda authenticator: authenticator.authenticate(request)
+    )
+    if principal is not None:
+        return principal
     if "authorization" in request.headers:
         # Credentials that nobody verifies must not pass for none.
         raise InvalidArgument(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -34,6 +36,11 @@ def nothing_happened(
     assert s3.get_object(Bucket=bucket, Key="after")["Body"].read() == b"still here"
     assert server.pid == pid
     os.kill(pid, 0)
+
+
+def resident_bytes(server: ServerProcess) -> int:
+    pages = Path(f"/proc/{server.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 # --- bodies --------------------------------------------------------------------------------
@@ -147,7 +154,7 @@ def test_traversal(raw: RawClient, server: ServerProcess, bucket: str, path: str
     outside = server.directory / "outside"
     for method, body in (("PUT", b"x"), ("GET", b""), ("DELETE", b"")):
         answer = raw.request(method, f"/{bucket}/{path}", body=body)
-        assert answer.status in (400, 403)
+        assert (answer.status, answer.code) == (400, "InvalidURI")
     assert not outside.exists()
     assert not (server.data / "outside").exists()
 
@@ -178,21 +185,24 @@ def test_not_http_at_all(raw: RawClient) -> None:
             assert reply.startswith(b"HTTP/1.1 400") or reply == b""
 
 
-def test_very_many_headers(raw: RawClient, bucket: str) -> None:
-    extra = {f"x-filler-{number}": "v" * 1000 for number in range(2000)}
-    signed = raw.signer.sign("GET", f"/{bucket}/k")
-    with raw.connect() as connection:
-        try:
-            connection.send_head("GET", signed.target, {**signed.headers, **extra})
-            assert connection.answer().status in (400, 404, 431)
-        except (ConnectionError, BrokenPipeError):
-            pass  # the server hung up while we were still talking
+def test_a_head_without_end(raw: RawClient, server: ServerProcess) -> None:
+    """Nobody is known yet, so nothing of it may pile up in memory."""
+    before = resident_bytes(server)
+    for start in (b"GET /", b"GET / HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\n"):
+        piece = b"x-filler: y\r\n" * 80_000 if start.endswith(b"1.1\r\n") else b"y" * MIB
+        with raw.connect() as connection, contextlib.suppress(ConnectionError):
+            connection.send(start)
+            for _ in range(64):
+                connection.send(piece)
+            pytest.fail("the server took 64 MiB of headers")
+    assert resident_bytes(server) - before < 32 * MIB
 
 
-@pytest.mark.parametrize("method", ["PATCH", "TRACE", "CONNECT", "PROPFIND", "FOO"])
+@pytest.mark.parametrize("method", ["PATCH", "TRACE", "PROPFIND"])
 def test_other_methods(raw: RawClient, bucket: str, method: str) -> None:
     answer = raw.request(method, f"/{bucket}/k")
-    assert answer.status in (400, 405)
+    assert (answer.status, answer.code) == (405, "MethodNotAllowed")
+    assert raw.request("INVENTED", f"/{bucket}/k").status == 400
 
 
 # --- the reserved prefix -------------------------------------------------------------------
@@ -209,10 +219,10 @@ def test_reserved_keys(s3: S3Client, raw: RawClient, bucket: str, key: str) -> N
         ("GET", "?acl", b""),
     ):
         answer = raw.request(method, f"/{bucket}/{key}{query}", body=body)
-        assert answer.status in (400, 403, 404), (method, query)
-    assert raw.request("HEAD", f"/{bucket}/{key}").status in (400, 403, 404)
+        assert (answer.status, answer.code) == (403, "AccessDenied"), (method, query)
+    assert raw.request("HEAD", f"/{bucket}/{key}").status == 403
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key}]})
-    assert [error["Key"] for error in answer["Errors"]] == [key]
+    assert [(e["Key"], e["Code"]) for e in answer["Errors"]] == [(key, "AccessDenied")]
 
 
 def test_real_internal_objects_are_out_of_reach(
@@ -233,14 +243,14 @@ def test_real_internal_objects_are_out_of_reach(
     for name in internal:
         target = f"/{bucket}/{quote(name)}"
         for method, body in (("GET", b""), ("HEAD", b""), ("PUT", b"x"), ("DELETE", b"")):
-            assert raw.request(method, target, body=body).status in (400, 403, 404), (method, name)
+            assert raw.request(method, target, body=body).status == 403, (method, name)
         for key, query in (("copy", ""), ("open", f"?partNumber=2&uploadId={upload['UploadId']}")):
             answer = raw.request(
                 "PUT",
                 f"/{bucket}/{key}{query}",
                 headers={"x-amz-copy-source": quote(f"{bucket}/{name}")},
             )
-            assert answer.status in (400, 403, 404), name
+            assert (answer.status, answer.code) == (403, "AccessDenied"), name
         answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": name}]})
         assert [error["Key"] for error in answer["Errors"]] == [name]
     assert s3.get_object(Bucket=bucket, Key="app-1.zip")["Body"].read() == release(1)

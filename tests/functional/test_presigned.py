@@ -69,16 +69,14 @@ def test_from_the_future(raw: RawClient, bucket: str) -> None:
     assert raw.request("PUT", f"/{bucket}/k", body=b"x").status == 200
     future = datetime.now(UTC) + timedelta(hours=1)
     answer = raw.send("GET", raw.signer.presign("GET", f"/{bucket}/k", at=future))
-    assert answer.status == 403
-    assert answer.code in ("RequestTimeTooSkewed", "AccessDenied")
+    assert (answer.status, answer.code) == (403, "RequestTimeTooSkewed")
 
 
 @pytest.mark.parametrize("expires", [WEEK + 1, 0, -1, "x", "1.5", "9" * 400, ""])
 def test_expiries_that_cannot_be(raw: RawClient, bucket: str, expires: int | str) -> None:
     signed = raw.signer.presign("GET", f"/{bucket}/k", expires=expires)
     answer = raw.send("GET", signed)
-    assert answer.status == 400
-    assert answer.code in ("AuthorizationQueryParametersError", "InvalidArgument")
+    assert (answer.status, answer.code) == (400, "AuthorizationQueryParametersError")
 
 
 def test_a_week_is_the_longest(raw: RawClient, bucket: str) -> None:
@@ -127,7 +125,7 @@ def test_unsigned_amz_headers_do_not_ride_along(raw: RawClient, bucket: str) -> 
     signed = raw.signer.presign("PUT", f"/{bucket}/k")
     headers = {**signed.headers, "x-amz-meta-extra": "1", "content-length": "1"}
     answer = raw.send_unsigned("PUT", signed.target, headers, b"x")
-    assert answer.status in (400, 403)
+    assert (answer.status, answer.code) == (403, "AccessDenied")
     assert raw.request("HEAD", f"/{bucket}/k").status == 404
 
 

@@ -102,16 +102,14 @@ def test_the_signed_time_counts(raw: RawClient, target: str) -> None:
     old = raw.signer.sign("GET", target, at=datetime.now(UTC) - timedelta(days=1))
     fresh = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     answer = raw.send("GET", old, extra={"x-amz-date": fresh})
-    assert answer.status in (400, 403)
-    assert b"kept" not in answer.body
+    assert (answer.status, answer.code) == (400, "AuthorizationHeaderMalformed")
 
 
 def test_both_kinds_of_credentials(raw: RawClient, target: str) -> None:
     query = raw.signer.presign("GET", target)
     header = raw.signer.sign("GET", query.target)
     answer = raw.send("GET", header)
-    assert answer.status == 400
-    assert answer.code in ("InvalidArgument", "InvalidRequest")
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
 
 
 def test_tampered_signed_header(raw: RawClient, bucket: str) -> None:
@@ -128,10 +126,7 @@ def test_added_amz_header(raw: RawClient, bucket: str) -> None:
         ("x-amz-acl", "private"),
     ):
         answer = raw.send("PUT", signed, extra={name: value})
-        assert (answer.status, answer.code) in (
-            (403, "SignatureDoesNotMatch"),
-            (403, "AccessDenied"),
-        ), name
+        assert (answer.status, answer.code) == (403, "AccessDenied"), name
     assert raw.request("HEAD", f"/{bucket}/n").status == 404
 
 
@@ -144,7 +139,7 @@ def test_a_listed_header_that_is_absent(raw: RawClient, target: str) -> None:
     signed = raw.signer.sign("GET", target, headers={"x-amz-meta-a": "1"})
     headers = {name: value for name, value in signed.headers.items() if name != "x-amz-meta-a"}
     answer = raw.send_unsigned("GET", target, headers)
-    assert answer.status in (400, 403)
+    assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch")
 
 
 def test_tampered_path_query_and_method(raw: RawClient, bucket: str, target: str) -> None:
@@ -217,7 +212,7 @@ def test_any_region_that_is_signed(raw: RawClient, target: str) -> None:
 
 def test_session_tokens_are_refused(raw: RawClient, target: str) -> None:
     answer = raw.request("GET", target, headers={"x-amz-security-token": "token"})
-    assert answer.status in (400, 403, 501)
+    assert (answer.status, answer.code) == (400, "InvalidRequest")
 
 
 def test_the_host_is_signed(raw: RawClient, target: str) -> None:
@@ -230,7 +225,7 @@ def test_missing_payload_hash(raw: RawClient, target: str) -> None:
     signed: Signed = raw.signer.sign("GET", target)
     headers = {n: v for n, v in signed.headers.items() if n != "x-amz-content-sha256"}
     answer = raw.send_unsigned("GET", target, headers)
-    assert answer.status in (400, 403)
+    assert (answer.status, answer.code) == (400, "InvalidRequest")
 
 
 def test_the_secret_appears_nowhere(raw: RawClient, server: ServerProcess, target: str) -> None:

@@ -34,10 +34,10 @@ def references_of(world: World) -> Path:
     return world.services.cache_dir / "references"
 
 
-def damage(path: Path) -> None:
+def damage(path: Path, length: int = SIZE) -> None:
     """Other bytes in the same file, as a failing disk gives them."""
     with path.open("r+b") as file:
-        file.write(bytes(SIZE))
+        file.write(bytes(length))
 
 
 async def complete(world: World, key: str, data: bytes, user: dict[str, str]) -> ObjectInfo:
@@ -111,16 +111,19 @@ async def test_rot_found_in_the_middle_of_a_read_is_gone_for_the_next(world: Wor
     assert await world.get("app-1.zip") == base
 
 
+@pytest.mark.parametrize("length", [3000, SIZE])
 async def test_no_delta_is_made_against_a_cached_file_that_rotted(
-    world: World, make_world: MakeWorld, tmp_path: Path
+    world: World, make_world: MakeWorld, tmp_path: Path, length: int
 ) -> None:
     """Encoder and check read the same wrong bytes; the object would be lost with the cache."""
     base = world.data(SIZE)
     await world.put("app-1.zip", base)
     other = await make_world(inner=world.inner, directory=tmp_path / "other")
     assert await other.get("app-1.zip") == base
-    damage(references_of(other) / hashlib.sha256(base).hexdigest())
-    versions = {f"app-{n}.zip": world.version(base, seed=n) for n in (2, 3)}
+    damage(references_of(other) / hashlib.sha256(base).hexdigest(), length)
+    # As in a disk image, what the failing disk gives stands in the new version, too.
+    blank = bytes(3000) + base[3000:]
+    versions = {f"app-{n}.zip": world.version(blank, seed=n) for n in (2, 3)}
     for key, data in versions.items():
         await other.put(key, data)
     cold = await make_world(inner=world.inner)

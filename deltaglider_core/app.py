@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 #: Headers of every response, probes and errors included.
 SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 
-#: As ASGI spells them. Parsers of HTTP/1 let others pass: 0.9, which has no headers, and 2.0.
-HTTP_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
-
 
 class Application:
     """An ASGI application; one per process.
@@ -117,10 +114,7 @@ class Application:
         exchange = Exchange(scope, receive, send)
         scope = {**scope, "path": _route_of(scope), "deltaglider.exchange": exchange}
         try:
-            if scope["http_version"] in HTTP_VERSIONS:
-                await self._falcon(scope, exchange.receive, exchange.send)
-            else:
-                await _refuse_version(exchange)
+            await self._falcon(scope, exchange.receive, exchange.send)
         except ClientDisconnected:
             exchange.log_fields["error"] = "client disconnected"
         except Exception:
@@ -143,13 +137,6 @@ def _route_of(scope: Scope) -> str:
     """
     raw: str = scope["raw_path"].decode("latin-1")
     return raw if raw == "/_" or raw.startswith("/_/") else "/"
-
-
-async def _refuse_version(exchange: Exchange) -> None:
-    headers = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-    headers += [(b"content-length", b"0"), (b"connection", b"close")]
-    await exchange.send({"type": "http.response.start", "status": 505, "headers": headers})
-    await exchange.send({"type": "http.response.body"})
 
 
 class _Middleware:

@@ -23,7 +23,7 @@ from support.clients import AwsCli  # noqa: E402  # needs the path above
 from support.server import ServerProcess  # noqa: E402
 
 PACKAGE = "botocore"
-VERSIONS = ("1.44.0", "1.44.1", "1.44.2", "1.44.3", "1.44.4", "1.44.5")
+VERSIONS = ("1.40.0", "1.40.1", "1.40.2", "1.40.3", "1.40.4", "1.40.5")
 CACHE = ROOT / ".cache" / "demo"
 BUCKET = "releases"
 MIB = 1024 * 1024

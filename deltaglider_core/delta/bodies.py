@@ -38,18 +38,33 @@ async def chain(start: bytes, body: AsyncIterator[bytes]) -> AsyncGenerator[byte
 async def file_chunks(path: Path, size: int) -> AsyncGenerator[bytes, None]:
     """Yield the first ``size`` bytes of a file.
 
+    No descriptor is held between blocks: one that a thread opens for a task that is cancelled
+    meanwhile would stay open for ever.
+
     Raises:
         IntegrityError: The file is shorter.
     """
-    handle = await run_owned(os.open, path, os.O_RDONLY)
+    for position in range(0, size, BLOCK):
+        length = min(BLOCK, size - position)
+        block = await run_owned(read_span, path, position, length)
+        if len(block) != length:
+            end = position + len(block)
+            raise IntegrityError(f"spool file {path.name} ends at {end} of {size} bytes")
+        yield block
+
+
+def read_span(path: Path, offset: int, size: int) -> bytes:
+    """Read ``size`` bytes at ``offset``; fewer only at the end of the file."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        position = 0
-        while position < size:
-            block = await run_owned(os.pread, handle, min(BLOCK, size - position), position)
-            if not block:
-                raise IntegrityError(f"spool file {path.name} ends at {position} of {size} bytes")
-            position += len(block)
-            yield block
+        parts: list[bytes] = []
+        while size:
+            part = os.pread(handle, size, offset)
+            if not part:
+                break
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return b"".join(parts)
     finally:
         os.close(handle)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..interfaces.codec import Codec, EncodedWindow, PreparedReference
+from .bodies import read_span
 from .cache import ReferenceFile
 from .concurrency import cancel_all, run_owned
 from .container import (
@@ -26,7 +27,7 @@ from .container import (
     index_frame_size,
     stored_limit,
 )
-from .spooling import Spooled, read_span
+from .spooling import Spooled
 
 #: Windows that are encoded at once. Each holds a window, its delta and its decoded check.
 _AT_ONCE = 2

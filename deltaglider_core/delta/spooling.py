@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,19 +108,3 @@ async def _continued(
         yield block
     async for chunk in body:
         yield chunk
-
-
-def read_span(path: Path, offset: int, size: int) -> bytes:
-    """Read ``size`` bytes at ``offset``; fewer only at the end of the file."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        parts: list[bytes] = []
-        while size:
-            part = os.pread(handle, size, offset)
-            if not part:
-                break
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return b"".join(parts)
-    finally:
-        os.close(handle)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..context import RequestContext, S3Request
 from ..errors import (
     EntityTooLarge,
+    IntegrityError,
     InternalError,
     InvalidArgument,
     InvalidRequest,
@@ -220,6 +221,8 @@ async def slow_xml(work: Callable[[], Awaitable[bytes]], request: S3Request) -> 
             document = task.result()
         except Exception as error:
             failure = error if isinstance(error, S3Error) else InternalError()
+            if isinstance(error, IntegrityError):
+                failure = InternalError()  # its text is not for clients
             document = xml.render_error(
                 failure, resource=request.raw_path, request_id=request.request_id
             )

@@ -113,9 +113,8 @@ class S3Endpoint:
         if isinstance(error, NoSuchBucket) and "BucketName" not in error.fields:
             error.fields["BucketName"] = bucket
         if not isinstance(error, ClientError):
-            self._log.error(
-                "request failed", error=str(error), code=error.code, **exchange.log_fields
-            )
+            fields = {**exchange.log_fields, "error": str(error), "code": error.code}
+            self._log.error("request failed", **fields)
         if isinstance(error, IntegrityError):
             # The text names references and digests: for the log, not for the client.
             error = InternalError()

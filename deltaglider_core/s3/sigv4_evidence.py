@@ -23,6 +23,7 @@ from ..errors import (
     RequestTimeTooSkewed,
     SignatureDoesNotMatch,
 )
+from .response import is_sendable
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
@@ -41,9 +42,7 @@ _HEADER_FIELDS = frozenset({"Credential", "SignedHeaders", "Signature"})
 
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
-_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_NAMES = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+.^_`|~-]+)*")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # An access key may contain a slash; the four fields behind it may not.
 _CREDENTIAL = re.compile(r"([!-~]{1,256})/([0-9]{8})/([!-.0-~]{1,64})/([!-.0-~]+)/([!-.0-~]+)")
 
@@ -146,7 +145,7 @@ def with_hoisted_headers(
         header = name.lower()
         if not header.startswith("x-amz-") or name in _AUTH_PARAMS:
             continue
-        if not _HEADER_NAME.fullmatch(header) or _CONTROL.search(value):
+        if not is_sendable(header, value):
             raise InvalidArgument(
                 "A query parameter stands for a header that no request can have.",
                 fields={"ArgumentName": name, "ArgumentValue": value},

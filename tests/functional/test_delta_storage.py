@@ -238,6 +238,16 @@ def damaged(
     return f"/{bucket}/app-1.zip", path, release(1, size)
 
 
+def spoil(path: Path, data: bytes) -> None:
+    """Change the bytes of a file as a failing disk does: behind the back of its times.
+
+    A file with another time was overwritten by some program; it is an object of its own.
+    """
+    facts = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
 def assert_never_wrong(raw: RawClient, target: str, right: bytes, *, refused: bool) -> None:
     answer = raw.request("GET", target)
     if answer.status == 200:
@@ -302,7 +312,7 @@ def test_a_reference_with_other_bytes(start_server: StartServer, boto3_factory: 
         data = bytearray(reference.read_bytes())
         for at in range(0, len(data), 997):
             data[at] ^= 0x55
-        reference.write_bytes(data)
+        spoil(reference, data)
     server.start()
     assert_never_wrong(RawClient(server), "/bucket/app-1.zip", release(1), refused=True)
 
@@ -312,7 +322,7 @@ def test_one_changed_byte(raw: RawClient, damaged: tuple[str, Path, bytes], plac
     target, path, right = damaged
     blob = bytearray(path.read_bytes())
     blob[int(place * (len(blob) - 1))] ^= 0x20
-    path.write_bytes(blob)
+    spoil(path, blob)
     answer = raw.request("GET", target)
     if answer.status == 200 and answer.complete:
         # The byte meant nothing, e.g. a reserved one: then nothing may differ.
@@ -324,8 +334,7 @@ def test_one_changed_byte(raw: RawClient, damaged: tuple[str, Path, bytes], plac
 @pytest.mark.parametrize("kept", [0, 1, 20, 100, 1000, -1])
 def test_a_cut_delta(raw: RawClient, damaged: tuple[str, Path, bytes], kept: int) -> None:
     target, path, right = damaged
-    blob = path.read_bytes()
-    path.write_bytes(blob[:kept])
+    spoil(path, path.read_bytes()[:kept])
     assert_never_wrong(raw, target, right, refused=False)
 
 
@@ -342,3 +351,13 @@ def test_bytes_without_their_attributes(
         assert (answer.body, answer.complete) == (right, True)
     else:
         assert (answer.status, answer.code) == (500, "InternalError")
+
+
+def test_a_file_that_another_program_overwrote(
+    raw: RawClient, damaged: tuple[str, Path, bytes]
+) -> None:
+    target, path, _ = damaged
+    path.write_bytes(b"written by an editor")
+    answer = raw.request("GET", target)
+    assert (answer.status, answer.body) == (200, b"written by an editor")
+    assert answer.headers["content-length"] == "20"

@@ -117,6 +117,7 @@ async def test_a_bucket_that_comes_back_meets_a_new_one_of_its_name(
     store: Any, monkeypatch: pytest.MonkeyPatch, used: bool
 ) -> None:
     """An empty one gives way; one with content is never harmed."""
+
     def meanwhile(bucket: int, folders: Any) -> Any:
         store.path.mkdir()
         if used:
@@ -238,3 +239,11 @@ async def test_a_removed_root_is_not_an_empty_one(store: Any) -> None:
     ):
         with pytest.raises(ServiceUnavailable):
             await call
+
+
+@pytest.mark.parametrize("created", [b"", b"x", b"9" * 40, b"-" + b"9" * 40, b"\xff"])
+async def test_a_damaged_creation_time_does_not_spoil_the_list(store: Any, created: bytes) -> None:
+    os.setxattr(store.path, buckets.CREATED, created)
+    (info,) = await store.backend.list_buckets()
+    assert info.name == "bkt"
+    assert info.created.tzinfo is not None

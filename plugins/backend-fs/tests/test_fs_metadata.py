@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 from dataclasses import replace
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -94,6 +95,10 @@ async def test_missing_sidecar_is_damage(store: Any) -> None:
         b'{"v":1,"etag":1,"size":1,"mtime_ns":1,"headers":{},"user":{},"internal":{}}',
         b'{"v":1,"etag":"e","size":1,"mtime_ns":1,"headers":{},"user":{"a":1},"internal":{}}',
         b'{"v":1,"etag":"e","size":1,"mtime_ns":1,"sidecar":"../../secret"}',
+        b'{"v":1,"etag":"e","size":1,"mtime_ns":1,"sidecar":"a\\u0000b"}',
+        b'{"v":1,"etag":"e","size":1,"mtime_ns":1,"sidecar":"\\ud800"}',
+        b'{"v":1,"etag":"e","size":1,"mtime_ns":1,"sidecar":"' + b"a" * 300 + b'"}',
+        b"[" * 3900,
     ],
 )
 async def test_damaged_attribute_is_an_error_and_no_guess(store: Any, attribute: bytes) -> None:
@@ -109,6 +114,14 @@ async def test_damaged_attribute_is_an_error_and_no_guess(store: Any, attribute:
     assert (shown.size, shown.metadata) == (1, None)
     await store.put("k", b"y")
     assert await store.get("k") == b"y"
+
+
+@pytest.mark.parametrize("year", [-(10**9), 0, 10_000, 10**9])
+def test_times_that_no_calendar_has(year: int) -> None:
+    """Some file systems store any 64 bits of seconds, and any program may set them."""
+    moment = objects.from_ns((year - 1970) * 366 * 86_400 * 10**9)
+    assert moment.isoformat() in ("0001-01-01T00:00:00+00:00", "9999-01-01T00:00:00+00:00")
+    assert moment.astimezone(UTC) == moment
 
 
 async def test_files_of_others_are_objects(store: Any) -> None:

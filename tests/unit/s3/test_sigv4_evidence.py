@@ -256,6 +256,19 @@ def test_hoisted_headers(make_request: Make) -> None:
     assert with_hoisted_headers({"host": "h"}, [("x-amz-meta-a", "1")]) == {"host": "h"}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("Meta-a\r\nb", ""), ("Meta-a b", ""), ("Meta-\u00e9", ""), ("Meta-A", "\n"), ("Acl", "\0")],
+)
+def test_hoisted_parameters_that_could_be_no_header(
+    make_request: Make, name: str, value: str
+) -> None:
+    query = presigned(make_request).query
+    with pytest.raises(InvalidArgument, match="no request can have"):
+        with_hoisted_headers({}, [*query, (f"X-Amz-{name}", value)])
+    assert with_hoisted_headers({}, [(f"X-Amz-{name}", value)]) == {}
+
+
 @pytest.mark.parametrize("seconds", [0, 899, 900, -900])
 def test_skew_within_bounds(make_request: Make, seconds: int) -> None:
     evidence = find_evidence(signed(make_request))

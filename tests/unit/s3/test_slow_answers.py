@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from deltaglider_core.context import S3Request
-from deltaglider_core.errors import NoSuchUpload
+from deltaglider_core.errors import IntegrityError, NoSuchUpload
 from deltaglider_core.s3 import copying
 from deltaglider_core.s3.copying import slow_xml
 from deltaglider_core.s3.response import S3Response
@@ -77,7 +77,11 @@ async def test_white_space_before_the_document(make_request: MakeRequest) -> Non
 
 @pytest.mark.parametrize(
     ("failure", "code"),
-    [(NoSuchUpload(), "NoSuchUpload"), (RuntimeError("secret detail"), "InternalError")],
+    [
+        (NoSuchUpload(), "NoSuchUpload"),
+        (RuntimeError("secret detail"), "InternalError"),
+        (IntegrityError("secret detail"), "InternalError"),
+    ],
 )
 async def test_a_late_failure_is_an_error_document(
     make_request: MakeRequest, failure: Exception, code: str

@@ -22,6 +22,11 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _ATTEMPTS = 16
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Years that every client can read; some file systems hold times beyond them.
+_FIRST, _LAST = (
+    (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
+    for year in (1, 9999)
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +43,12 @@ class Current:
 
 
 def from_ns(nanoseconds: int) -> datetime:
-    """Aware, UTC, truncated to microseconds."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    """Aware, UTC, truncated to microseconds; from the beginning of year 1 to that of 9999.
+
+    Other programs set times as they like. One that no calendar has must not make an object,
+    or the listing that it is in, unreadable.
+    """
+    return _EPOCH + timedelta(microseconds=min(max(nanoseconds, _FIRST), _LAST) // 1000)
 
 
 def to_ns(moment: datetime) -> int:

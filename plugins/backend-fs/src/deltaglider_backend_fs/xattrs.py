@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,9 @@ ATTRIBUTE = b"user.dg.metadata"
 VERSION = 1
 #: MD5 of nothing.
 EMPTY_ETAG = "d41d8cd98f00b204e9800998ecf8427e"
+
+#: A random name, as ``atomic.random_name`` gives it; nothing else is looked for.
+_SIDECAR = re.compile(r"[0-9a-f]{32}")
 
 _TOO_LARGE = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE})
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
@@ -145,7 +149,7 @@ def read_record(file: int) -> Record | None:
         )
     except (KeyError, TypeError) as error:
         raise IntegrityError("The attribute of an object has the wrong fields.") from error
-    if "/" in record.sidecar or record.sidecar in (".", ".."):
+    if record.sidecar and not _SIDECAR.fullmatch(record.sidecar):
         raise IntegrityError("The attribute of an object names no metadata file.")
     return record
 
@@ -182,7 +186,7 @@ def _dump(value: Mapping[str, Any]) -> bytes:
 def _load(raw: bytes) -> dict[str, Any]:
     try:
         value = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for thousands of brackets
         raise IntegrityError("The metadata of an object is not readable.") from error
     if not isinstance(value, dict) or value.get("v") != VERSION:
         raise IntegrityError("The metadata of an object has an unknown format.")

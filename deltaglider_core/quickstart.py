@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import shutil
 import string
 from pathlib import Path
 
@@ -140,15 +141,20 @@ def instructions(url: str, loaded: Loaded) -> str:
         "export AWS_DEFAULT_REGION=us-east-1",
         f"export AWS_ENDPOINT_URL={_reachable(url)}",
         "",
+        "# two files that are alike; take real ones if you have them",
+        "head -c 8000000 /dev/urandom > app-1.0.zip",
+        "(cat app-1.0.zip; date) > app-1.1.zip",
+        "",
         "aws s3 mb s3://builds",
         "aws s3 cp app-1.0.zip s3://builds/releases/",
         "aws s3 cp app-1.1.zip s3://builds/releases/   # stored as a delta of the first",
         "aws s3 ls s3://builds/releases/",
     )
     body = "\n".join(f"  {line}".rstrip() for line in lines)
+    hint = "" if shutil.which("aws") else "There is no aws command here: pip install awscli\n\n"
     return (
         f"\nDeltaGlider serves S3 on {_reachable(url)}\n\n"
-        f"Paste into another terminal:\n\n{body}\n\nStop with Ctrl+C.\n"
+        f"Paste into another terminal:\n\n{body}\n\n{hint}Stop with Ctrl+C.\n"
     )
 
 

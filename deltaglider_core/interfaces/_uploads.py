@@ -293,8 +293,14 @@ async def transition(backend: StorageBackend, bucket: str, before: Record, after
     after = replace(after, since=time.time(), nonce=secrets.token_hex(8))
     try:
         return await write_record(backend, bucket, after, condition)
-    except (PreconditionFailed, NoSuchKey, ConditionalRequestConflict) as error:
-        raise SupersededError(before.upload_id) from error
+    except S3Error as error:
+        # The answer can be lost where the write is not, and its repetition refused.
+        current = await read_record(backend, bucket, before.upload_id)
+        if current is not None and current.nonce == after.nonce:
+            return current
+        if isinstance(error, PreconditionFailed | NoSuchKey | ConditionalRequestConflict):
+            raise SupersededError(before.upload_id) from error
+        raise
 
 
 async def iter_objects(

@@ -27,7 +27,7 @@ from ..errors import (
 from ..interfaces.admission import RequestFacts
 from ..interfaces.auth import ANONYMOUS, Principal
 from . import handlers
-from .names import check_bucket_name, check_key, parse_query, split_path
+from .names import MAX_KEY_BYTES, check_bucket_name, check_key, parse_query, split_path
 from .operations import ACTIONS, OPEN_OPERATIONS, find_operation
 from .response import S3Response, is_sendable
 from .sigv4_evidence import with_hoisted_headers
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from ..gateway import Gateway
     from ..pipeline import Pipeline
     from ..services import Clock
+
+
+#: Characters of a bucket or key in the log: those of the longest key.
+MAX_LOGGED = MAX_KEY_BYTES
 
 
 class S3Endpoint:
@@ -159,7 +163,8 @@ def parse_request(
     except UnicodeDecodeError:
         raise InvalidURI from None
     bucket, key = split_path(raw_path)
-    exchange.log_fields.update(bucket=bucket, key=key)
+    # What is too long to be a name is refused, and need not fill the log.
+    exchange.log_fields.update(bucket=bucket[:MAX_LOGGED], key=key[:MAX_LOGGED])
     query = parse_query(raw_query)
     effective = with_hoisted_headers(headers, query)
     client = scope.get("client")

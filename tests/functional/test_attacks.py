@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.raw import RawClient
+from support.samples import wait_until
 from support.server import ServerProcess
 
 from conftest import StartServer
@@ -136,3 +137,29 @@ def test_versions_of_http_that_are_none(raw: RawClient, server: ServerProcess, h
         assert connection.receive_some().startswith(b"HTTP/1.1 400 ")
     assert raw.send_unsigned("GET", "/_/health", HOST).status == 200
     assert server.log_text().count("Traceback") == before
+
+
+def test_names_that_are_too_long_do_not_fill_the_log(raw: RawClient, server: ServerProcess) -> None:
+    for number, path in enumerate(("a" * 40_000, "bucket/" + "%0a" * 15_000)):
+        size = len(server.log_text())
+        assert raw.send_unsigned("GET", f"/{path}?{number}", HOST).status in (400, 403)
+        wait_until(lambda size=size: len(server.log_text()) > size, "the request is logged")
+        assert len(server.log_text()) < size + 4000
+
+
+def test_nobody_writes_lines_of_the_log(start_server: StartServer) -> None:
+    for log_format in ("text", "json"):
+        server = start_server(settings={"advanced": {"log_format": log_format}})
+        raw = RawClient(server)
+        before = server.log_text().splitlines()
+        forged = "%0a2026-01-01T00:00:00Z%20%5binfo%5d%20FORGED%1b%5b31m%0d%c2%85%e2%80%a8FORGED"
+        for signed in (False, True):
+            for target in (f"/bucket{forged}", f"/bucket/k{forged}"):
+                if signed:
+                    raw.request("GET", target)
+                else:
+                    raw.send_unsigned("GET", target, HOST)
+        wait_until(lambda s=server: s.log_text().count("FORGED") >= 8, "the requests are logged")
+        lines = server.log_text().splitlines()[len(before) :]
+        assert len(lines) == 4
+        assert not any(character in server.log_text() for character in "\x1b\r\x85\u2028")

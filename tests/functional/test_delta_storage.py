@@ -332,10 +332,32 @@ def test_one_changed_byte(raw: RawClient, damaged: tuple[str, Path, bytes], plac
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, 100, 1000, -1])
-def test_a_cut_delta(raw: RawClient, damaged: tuple[str, Path, bytes], kept: int) -> None:
+def test_a_cut_delta(
+    s3: S3Client, raw: RawClient, damaged: tuple[str, Path, bytes], kept: int
+) -> None:
     target, path, right = damaged
     spoil(path, path.read_bytes()[:kept])
     assert_never_wrong(raw, target, right, refused=False)
+    # It spoils neither the listing nor what comes after it.
+    bucket = target.split("/")[1]
+    listed = [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert listed == ["app-0.zip", "app-1.zip"]
+    s3.put_object(Bucket=bucket, Key="app-1.zip", Body=right)
+    assert body_of(s3, bucket, "app-1.zip") == right
+    spoil(path, b"")
+    s3.delete_object(Bucket=bucket, Key="app-1.zip")
+    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+
+
+def test_a_verbatim_object_that_lost_its_end(
+    s3: S3Client, raw: RawClient, server: ServerProcess, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=noise(MIB))
+    spoil(server.data / bucket / "k", noise(MIB)[:-1])
+    for headers in ({}, {"range": "bytes=0-9"}):
+        answer = raw.request("GET", f"/{bucket}/k", headers=headers)
+        assert (answer.status, answer.code) == (500, "InternalError")
+    assert raw.request("HEAD", f"/{bucket}/k").status == 500
 
 
 def test_bytes_without_their_attributes(

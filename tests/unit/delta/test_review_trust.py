@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import os
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from deltaglider_core.delta import cache as cache_module
 from deltaglider_core.delta import encoder
+from deltaglider_core.delta.bodies import file_chunks
 from deltaglider_core.delta.cache import ReferenceFile, open_verified
 from deltaglider_core.delta.encoder import EncodingFailedError, encode
 from deltaglider_core.delta.policy import DeltaPolicy
@@ -22,6 +25,7 @@ from deltaglider_core.delta.spooling import Spooled, spool_body
 from deltaglider_core.errors import ServiceUnavailable
 from deltaglider_core.interfaces.codec import EncodedWindow
 from deltaglider_core.interfaces.storage import CompletedPart, ObjectInfo, ObjectReader
+from deltaglider_core.services import run_blocking
 from deltaglider_core.testing import MemoryBackend, body, metadata
 
 if TYPE_CHECKING:
@@ -38,6 +42,10 @@ def damage(path: Path, length: int = SIZE) -> None:
     """Other bytes in the same file, as a failing disk gives them."""
     with path.open("r+b") as file:
         file.write(bytes(length))
+
+
+def open_files() -> list[str]:
+    return [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
 
 
 async def read_all(chunks: AsyncIterator[bytes]) -> bytes:
@@ -184,6 +192,34 @@ async def test_without_any_room_a_read_can_be_repeated(
             await cold.get("app-1.zip")
     assert list(references_of(cold).iterdir()) == []
     assert await cold.get("app-1.zip") == world.data(SIZE)
+
+
+# --- descriptors ----------------------------------------------------------------------------
+
+
+async def test_a_read_cancelled_while_its_file_is_opened_leaves_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread finishes the call, and nobody is there to take what it returns."""
+    path, opening, go_on = tmp_path / "body", threading.Event(), threading.Event()
+    path.write_bytes(b"x")
+    real = os.open
+
+    def slowly(name: Any, flags: int, *more: Any, **named: Any) -> int:
+        if name == path:
+            opening.set()
+            assert go_on.wait(10)
+        return real(name, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", slowly)
+    task = asyncio.ensure_future(anext(file_chunks(path, 1)))
+    assert await run_blocking(opening.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert str(path) not in open_files()
 
 
 # --- limits of the format -------------------------------------------------------------------

@@ -181,6 +181,8 @@ def _etag(facts: os.stat_result, record: Record | None) -> str:
 
 
 def _info(bucket: Bucket, key: str, facts: os.stat_result, record: Record | None) -> ObjectInfo:
+    if record is not None and record.is_cut(facts):
+        raise IntegrityError("An object has another length than it was stored with.")
     return ObjectInfo(
         key=key,
         size=facts.st_size,

@@ -61,6 +61,10 @@ class Record:
         """False if the file was changed by another program since."""
         return (self.size, self.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
 
+    def is_cut(self, stat: os.stat_result) -> bool:
+        """True if the length differs though no program has written to the file: damage."""
+        return self.mtime_ns == stat.st_mtime_ns and self.size != stat.st_size
+
 
 def substitute_etag(stat: os.stat_result) -> str:
     """ETag of a file whose MD5 nobody knows.

@@ -356,10 +356,6 @@ async def iter_upload_ids(
         start_after = page.next_after
 
 
-async def _delete(backend: StorageBackend, bucket: str, keys: Sequence[str]) -> None:
-    await asyncio.gather(*(backend.delete_object(bucket, key) for key in keys))
-
-
 async def remove(
     backend: StorageBackend, bucket: str, upload_id: str, *, keep_record: bool = False
 ) -> None:
@@ -375,9 +371,9 @@ async def remove(
             if info.key != last:
                 batch.append(info.key)
             if len(batch) == CONCURRENCY:
-                await _delete(backend, bucket, batch)
+                await asyncio.gather(*(backend.delete_object(bucket, key) for key in batch))
                 batch = []
-        await _delete(backend, bucket, batch)
+        await asyncio.gather(*(backend.delete_object(bucket, key) for key in batch))
         if not keep_record:
             await backend.delete_object(bucket, last)
 

@@ -2,7 +2,8 @@
 
 The parser keeps every header in memory until the head of a request is complete, and nothing
 limits its length or its time. Nobody has been authenticated by then, so a few connections
-could take all memory or all file descriptors.
+could take all memory or all file descriptors. Requests sent ahead of their answers take memory
+without a limit as well: eighteen bytes become some kilobytes of Python objects.
 
 Source: RFC 9110 sections 15.5.9 and 15.5.15 (URI and fields too large), RFC 9112 section 9.5.
 """
@@ -12,13 +13,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 #: Bytes of a request line and headers together, and of what stands between two pieces of a
 #: body. AWS takes 8 KB of headers; a presigned URL carries up to as much again.
 MAX_HEAD_BYTES = 64 * 1024
 #: Seconds in which a head must be complete, from its first byte or the start of the connection.
 HEAD_SECONDS = 30.0
+#: Requests that may wait on a connection for the answer to another one. SDKs send none ahead.
+MAX_PIPELINED = 16
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -30,11 +33,19 @@ class UnsupportedVersionError(ValueError):
     """The client speaks another version of HTTP; the parser answers 400."""
 
 
+class TooManyRequestsError(ValueError):
+    """The client sends more requests ahead than ``MAX_PIPELINED``; the connection ends."""
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Refuses heads that are too long or too slow; otherwise uvicorn's protocol."""
+    """Refuses heads that are too long or too slow, and too many requests sent ahead.
+
+    Otherwise uvicorn's protocol.
+    """
 
     max_head_bytes = MAX_HEAD_BYTES
     head_seconds = HEAD_SECONDS
+    max_pipelined = MAX_PIPELINED
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +53,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._pending_bytes = 0
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
+        # The request being answered; ``cycle`` is the one that was received last.
+        self._active: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -50,6 +63,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        # uvicorn tells the last request only, which with others before it is not the one that
+        # is being answered: that one would go on for nobody, and write to a closed socket.
+        self.pipeline.clear()
+        if self._active is not None and not self._active.response_complete:
+            self._active.disconnected = True
+            self._active.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         self._pending_bytes += len(data)
@@ -70,7 +89,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise UnsupportedVersionError(version)
+        waiting = len(self.pipeline)
+        if waiting >= self.max_pipelined:
+            raise TooManyRequestsError
         super().on_headers_complete()
+        if len(self.pipeline) == waiting:
+            self._active = self.cycle
 
     def on_body(self, body: bytes) -> None:
         self._pending_bytes = 0
@@ -80,6 +104,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._pending_bytes = 0
         self._in_head = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._active = self.pipeline[-1][0]
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._answering:
+            # In the middle of another answer it would be read as a part of that one.
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     # --- bounds ---------------------------------------------------------------------------
 
@@ -110,4 +146,4 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-__all__ = ["HEAD_SECONDS", "MAX_HEAD_BYTES", "BoundedHttpProtocol"]
+__all__ = ["HEAD_SECONDS", "MAX_HEAD_BYTES", "MAX_PIPELINED", "BoundedHttpProtocol"]

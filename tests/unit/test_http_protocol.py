@@ -134,3 +134,87 @@ async def test_other_versions_are_refused(port: int) -> None:
     for version in (b"2.0", b"0.9"):
         reply = await exchange(port, b"GET / HTTP/%s\r\nhost: x\r\n\r\n" % version)
         assert reply.startswith(b"HTTP/1.1 400 ")
+
+
+# --- requests sent ahead ----------------------------------------------------------------------
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class Held:
+    """An application that answers nobody until it is told, and notes who leaves."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        self.begun.set()
+        leaving = asyncio.create_task(receive())
+        going_on = asyncio.create_task(self.go_on.wait())
+        done, _ = await asyncio.wait({leaving, going_on}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving in done:
+            self.left.set()
+        else:
+            await echo(scope, nothing_more, send)
+        for task in (leaving, going_on):
+            task.cancel()
+
+
+async def nothing_more() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[tuple[int, Held, list[Protocol]]]:
+    """Port, application, and the connections that were made."""
+    app = Held()
+    config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
+    config.load()
+    state = ServerState()
+    made: list[Protocol] = []
+
+    def make() -> Protocol:
+        made.append(Protocol(config=config, server_state=state, app_state={}))
+        return made[-1]
+
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1], app, made
+    server.close()
+    await server.wait_closed()
+
+
+async def test_some_requests_ahead_are_served(port: int) -> None:
+    last = GET.replace(b"host: x\r\n", b"host: x\r\n" + CLOSE)
+    reply = await exchange(port, GET * Protocol.max_pipelined + last)
+    assert reply.count(b"HTTP/1.1 200") == Protocol.max_pipelined + 1
+
+
+async def test_many_requests_ahead_end_the_connection(
+    held: tuple[int, Held, list[Protocol]],
+) -> None:
+    port, app, made = held
+    assert await exchange(port, GET * 5000) == b""
+    await asyncio.wait_for(app.left.wait(), 10)
+    assert len(made[0].pipeline) == 0
+
+
+async def test_a_busy_request_learns_that_its_client_left(
+    held: tuple[int, Held, list[Protocol]],
+) -> None:
+    port, app, _ = held
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET * 3)
+    await asyncio.wait_for(app.begun.wait(), 10)
+    writer.close()
+    await asyncio.wait_for(app.left.wait(), 10)
+
+
+async def test_no_400_in_the_middle_of_an_answer(held: tuple[int, Held, list[Protocol]]) -> None:
+    port, app, _ = held
+    assert await exchange(port, GET, b"\x00 no request\r\n\r\n") == b""
+    assert await exchange(port, GET + b"\x00 no request\r\n\r\n") == b""
+    await asyncio.wait_for(app.left.wait(), 10)
+    assert (await exchange(port, b"\x00 no request\r\n\r\n")).startswith(b"HTTP/1.1 400 ")

@@ -221,6 +221,15 @@ class _Loader(yaml.SafeLoader):
             node.value = value
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # PyYAML converts what an explicit tag such as !!int names without checking it.
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the value is no {node.tag.rpartition(':')[2]}", node.start_mark
+            ) from error
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[Any] = set()
         for key_node, _ in node.value:

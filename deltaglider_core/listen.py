@@ -21,7 +21,8 @@ def parse_listen(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError("an IPv6 address stands in brackets, such as [::1]:9000")
-    if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
+    digits = port_text.isascii() and port_text.isdigit() and len(port_text) <= 5
+    if not digits or int(port_text) > 65535:
         raise ValueError("the port must be a number from 0 to 65535")
     return host, int(port_text)
 

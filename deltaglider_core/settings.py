@@ -235,6 +235,7 @@ class AdvancedSettings(Section):
         description="Size of the cache of reference files, MiB per process.",
         env="DGP_CACHE_MB",
         ge=0,
+        le=16 * 1024 * 1024,
     )
     cache_dir: Directory | None = setting(
         None,
@@ -255,6 +256,7 @@ class AdvancedSettings(Section):
         apply="restart",
         env="DGP_SPOOL_MAX_BYTES",
         ge=0,
+        le=1024 * TIB,
     )
     max_object_size: int = setting(
         5 * TIB,

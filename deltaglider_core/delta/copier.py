@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import PreconditionFailed
 from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
 from .engine import Engine
-from .forms import VERBATIM, Stored, check_head, describe, fields_of, with_form
+from .forms import ASSEMBLED, VERBATIM, Stored, check_head, describe, fields_of, with_form
 from .opener import ObjectOpener
 from .record import Reference
 from .references import ReferenceStore
@@ -94,7 +94,7 @@ class Copier:
         # may be anything at all, also what needs wrapping.
         if stored.form == "reference" or (takes_deltas and source != target):
             return None
-        fields = dict(VERBATIM)
+        fields = dict(ASSEMBLED if stored.form == "assembled" else VERBATIM)
         if stored.form == "wrapped":
             fields = {"form": "wrapped", "head": str(stored.head), "etag": stored.logical.etag}
         if stored.sha256 is not None:

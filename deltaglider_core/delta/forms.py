@@ -2,7 +2,7 @@
 
 Internal metadata of this layer (ASCII; see ``docs/reference/stored-format.md``)::
 
-    form      verbatim, delta, wrapped or reference
+    form      verbatim, assembled, delta, wrapped or reference
     size      of the object, bytes                      delta, wrapped where known
     etag      of the object, where the stored bytes have another one
     sha256    of the object, hex, where known
@@ -24,7 +24,7 @@ from ..interfaces.storage import ObjectInfo, ObjectMetadata
 from .container import MAX_HEAD_BYTES, Head
 from .record import Record, format_time, is_codec_id, is_etag, is_sha256, parse_time
 
-FORMS = frozenset({"verbatim", "delta", "wrapped", "reference"})
+FORMS = frozenset({"verbatim", "assembled", "delta", "wrapped", "reference"})
 
 #: Names that describe the stored bytes: never taken from a caller, never handed to one.
 _OF_THE_BYTES = frozenset({"form", "size", "sha256", "head", "codec", "ref"})
@@ -33,6 +33,9 @@ _OF_THE_BYTES = frozenset({"form", "size", "sha256", "head", "codec", "ref"})
 _OF_THE_VERSION = frozenset({"etag", "modified"})
 
 VERBATIM: Mapping[str, str] = {"form": "verbatim"}
+#: The result of a multipart upload: the object's bytes, at whose beginning nobody has looked
+#: when their metadata is written. They may begin with our magic and mean nothing by it.
+ASSEMBLED: Mapping[str, str] = {"form": "assembled"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +45,7 @@ class Stored:
     Attributes:
         physical: As the backend reports it; its ETag pins this version.
         logical: As a client sees it.
-        form: ``verbatim``, ``delta``, ``wrapped`` or ``reference``.
+        form: One of ``FORMS``.
         head: Length of the head; 0 where there is none.
         sha256: Of the object, hex, where the metadata knows it.
     """

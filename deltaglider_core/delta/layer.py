@@ -22,7 +22,7 @@ from ..services import Services
 from .copier import Copier
 from .deletion import BucketDeletion
 from .engine import Engine
-from .forms import VERBATIM, with_form
+from .forms import ASSEMBLED, with_form
 from .listing import Lister
 from .opener import ObjectOpener
 from .optimiser import Optimiser
@@ -126,7 +126,7 @@ class DeltaLayer(StorageLayer):
         self, bucket: str, key: str, *, metadata: ObjectMetadata
     ) -> str:
         return await self.inner.create_multipart_upload(
-            bucket, key, metadata=with_form(metadata, VERBATIM)
+            bucket, key, metadata=with_form(metadata, ASSEMBLED)
         )
 
     async def complete_multipart_upload(
@@ -140,8 +140,8 @@ class DeltaLayer(StorageLayer):
     ) -> ObjectInfo:
         """Assemble the parts, then store the object as a delta if that pays.
 
-        The first result counts: a failure to make a delta is logged and the object stays
-        verbatim. Where only its wrapping failed, repeating the call repeats that.
+        The first result counts: a failure to make a delta is logged and the object stays as
+        it was assembled.
         """
         info = await self.inner.complete_multipart_upload(
             bucket,

@@ -24,7 +24,7 @@ from .versions import ATTEMPTS, ChangedError, Versions
 #: of a small delta.
 _READ_AHEAD = index_frame_size(1024) + 4096
 
-_PLAIN = ("verbatim", "reference")
+_PLAIN = ("verbatim", "assembled", "reference")
 
 
 class ObjectOpener:

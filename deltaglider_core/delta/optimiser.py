@@ -83,8 +83,9 @@ class Optimiser:
     async def settle_upload(self, bucket: str, key: str, info: ObjectInfo) -> ObjectInfo:
         """What follows a completed multipart upload; returns the object's facts.
 
-        Bytes that begin with our magic are wrapped: until then they are refused, never
-        misread. The rest is an attempt whose failure is logged.
+        Both steps are attempts, whose failure is logged: the object is complete as it is. Bytes
+        that begin with our magic are wrapped, so that they stay what they are even for
+        somebody who loses their metadata; then a delta is tried.
         """
         internal = {} if info.metadata is None else info.metadata.internal
         info = replace(
@@ -92,9 +93,9 @@ class Optimiser:
             etag=internal.get("etag", info.etag),
             metadata=visible_metadata(info.metadata),
         )
-        if info.size >= PEEK:
-            await self._wrap(bucket, key, info)
         try:
+            if info.size >= PEEK:
+                await self._wrap(bucket, key, info)
             return await self.optimise(bucket, key, info) or info
         except Exception as error:
             self._engine.log.warning("optimise_failed", bucket=bucket, key=key, reason=repr(error))
@@ -123,11 +124,11 @@ class Optimiser:
 
 
 def _verbatim(info: ObjectInfo) -> Stored | None:
-    """A version that is stored verbatim, or None."""
+    """A version whose stored bytes are the object's, or None."""
     if form_of(info) is None:
         return describe_verbatim(info)
     stored = describe(info)
-    return stored if stored.form == "verbatim" else None
+    return stored if stored.form in ("verbatim", "assembled") else None
 
 
 def _rewritten(stored: Stored) -> ObjectMetadata:

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
+
 from ..context import RequestContext, S3Request
 from ..errors import (
     EntityTooLarge,
@@ -213,19 +215,33 @@ async def slow_xml(work: Callable[[], Awaitable[bytes]], request: S3Request) -> 
         return xml_response(task.result())
 
     async def stream() -> AsyncGenerator[bytes, None]:
-        yield xml.DECLARATION
-        while not task.done():
-            yield b" "
-            await asyncio.wait({task}, timeout=KEEP_ALIVE_SECONDS)
         try:
-            document = task.result()
-        except Exception as error:
-            failure = error if isinstance(error, S3Error) else InternalError()
-            if isinstance(error, IntegrityError):
-                failure = InternalError()  # its text is not for clients
-            document = xml.render_error(
-                failure, resource=request.raw_path, request_id=request.request_id
-            )
-        yield document.removeprefix(xml.DECLARATION)
+            yield xml.DECLARATION
+            while not task.done():
+                yield b" "
+                await asyncio.wait({task}, timeout=KEEP_ALIVE_SECONDS)
+            yield _late_document(task, request).removeprefix(xml.DECLARATION)
+        finally:
+            # If the client has gone, the work goes on, and with it the request: a reload must
+            # not close the backend under it.
+            await asyncio.wait({task})
+            if (error := task.exception()) is not None:
+                log = structlog.get_logger("deltaglider_proxy")
+                log.error(
+                    "failed after the answer began",
+                    request_id=request.request_id,
+                    operation=request.operation,
+                    exc_info=error,
+                )
 
     return S3Response(headers={"Content-Type": "application/xml"}, stream=stream())
+
+
+def _late_document(task: asyncio.Future[bytes], request: S3Request) -> bytes:
+    try:
+        return task.result()
+    except Exception as error:
+        # The text of an integrity error is for the log only, as everywhere.
+        known = isinstance(error, S3Error) and not isinstance(error, IntegrityError)
+        failure: S3Error = error if known else InternalError()  # type: ignore[assignment]
+        return xml.render_error(failure, resource=request.raw_path, request_id=request.request_id)

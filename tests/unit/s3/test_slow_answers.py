@@ -99,6 +99,10 @@ async def test_the_work_outlives_its_client(make_request: MakeRequest) -> None:
     response = await slow_xml(work, make_request())
     assert response.stream is not None
     await anext(response.stream)
-    await response.stream.aclose()  # type: ignore[attr-defined]
+    # The request lasts as long as the work: what it uses must not be closed before.
+    closing = asyncio.ensure_future(response.stream.aclose())  # type: ignore[attr-defined]
+    done, _ = await asyncio.wait({closing}, timeout=0.05)
+    assert not done
     work.go_on.set()
-    await asyncio.wait_for(work.finished.wait(), 5)
+    await asyncio.wait_for(closing, 5)
+    assert work.finished.is_set()

@@ -138,9 +138,9 @@ class StorageBackend(abc.ABC):
         Raises:
             PreconditionFailed: The source no longer has ``source_etag``.
         """
-        from . import _defaults
+        from ..backend_defaults import operations
 
-        return await _defaults.copy_object(
+        return await operations.copy_object(
             self, source_bucket, source_key, bucket, key, source_etag, metadata, condition
         )
 
@@ -154,9 +154,9 @@ class StorageBackend(abc.ABC):
         self, bucket: str, key: str, *, metadata: ObjectMetadata
     ) -> str:
         """Open an upload and return its id (no ``/``)."""
-        from . import _defaults
+        from ..backend_defaults import operations
 
-        return await _defaults.create_multipart_upload(self, bucket, key, metadata)
+        return await operations.create_multipart_upload(self, bucket, key, metadata)
 
     async def upload_part(
         self,
@@ -169,17 +169,17 @@ class StorageBackend(abc.ABC):
         size: int | None,
     ) -> PartInfo:
         """Store a part (1 to 10,000), replacing one of that number. Raises ``NoSuchUpload``."""
-        from . import _defaults
+        from ..backend_defaults import operations
 
-        return await _defaults.upload_part(self, bucket, key, upload_id, part_number, body, size)
+        return await operations.upload_part(self, bucket, key, upload_id, part_number, body, size)
 
     async def list_parts(
         self, bucket: str, key: str, upload_id: str, *, part_number_marker: int = 0, max_parts: int
     ) -> PartPage:
         """Parts above the marker. Raises ``NoSuchUpload``."""
-        from . import _defaults
+        from ..backend_defaults import operations
 
-        return await _defaults.list_parts(
+        return await operations.list_parts(
             self, bucket, key, upload_id, part_number_marker, max_parts
         )
 
@@ -194,9 +194,9 @@ class StorageBackend(abc.ABC):
         max_uploads: int = 1000,
     ) -> UploadPage:
         """Open uploads above ``(key_marker, upload_id_marker)``."""
-        from . import _defaults
+        from ..backend_defaults import operations
 
-        return await _defaults.list_multipart_uploads(
+        return await operations.list_multipart_uploads(
             self, bucket, prefix, delimiter, key_marker, upload_id_marker, max_uploads
         )
 
@@ -214,14 +214,14 @@ class StorageBackend(abc.ABC):
         Raises:
             NoSuchUpload, InvalidPart, EntityTooSmall, PreconditionFailed
         """
-        from . import _defaults
+        from ..backend_defaults import operations
 
-        return await _defaults.complete_multipart_upload(
+        return await operations.complete_multipart_upload(
             self, bucket, key, upload_id, parts, condition
         )
 
     async def abort_multipart_upload(self, bucket: str, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. Raises ``NoSuchUpload``."""
-        from . import _defaults
+        from ..backend_defaults import operations
 
-        await _defaults.abort_multipart_upload(self, bucket, key, upload_id)
+        await operations.abort_multipart_upload(self, bucket, key, upload_id)

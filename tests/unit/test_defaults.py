@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from deltaglider_core.backend_defaults import complete as _complete
+from deltaglider_core.backend_defaults import uploads as _uploads
 from deltaglider_core.errors import (
     EntityTooSmall,
     InsufficientStorage,
@@ -23,7 +25,6 @@ from deltaglider_core.errors import (
     PreconditionFailed,
     ServiceUnavailable,
 )
-from deltaglider_core.interfaces import _complete, _uploads
 from deltaglider_core.interfaces.storage import (
     Capabilities,
     CompletedPart,

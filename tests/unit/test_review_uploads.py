@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from deltaglider_core.backend_defaults import complete as _complete
 from deltaglider_core.errors import (
     NoSuchUpload,
     PreconditionFailed,
     S3Error,
     ServiceUnavailable,
 )
-from deltaglider_core.interfaces import _complete
 from deltaglider_core.interfaces.storage import CompletedPart
 from deltaglider_core.testing import MemoryBackend, body, metadata, read
 

@@ -1,4 +1,4 @@
-"""Records and parts of multipart uploads that are kept as objects; used by ``_defaults``.
+"""Records and parts of multipart uploads that are kept as objects; used by ``operations``.
 
 An upload is the folder ``.deltaglider/uploads/<upload id>/`` of its bucket: one object
 ``upload`` (JSON, below) and one object per part, named by its number in five digits. The
@@ -35,7 +35,7 @@ from ..errors import (
     PreconditionFailed,
     S3Error,
 )
-from .storage import (
+from ..interfaces.storage import (
     RESERVED_PREFIX,
     Body,
     CompletedPart,

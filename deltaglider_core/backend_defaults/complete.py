@@ -42,7 +42,8 @@ from ..errors import (
     S3Error,
     ServiceUnavailable,
 )
-from ._uploads import (
+from ..interfaces.storage import CompletedPart, Condition, ObjectInfo, PartInfo, StorageBackend
+from .uploads import (
     Record,
     State,
     SupersededError,
@@ -54,7 +55,6 @@ from ._uploads import (
     sweep,
     transition,
 )
-from .storage import CompletedPart, Condition, ObjectInfo, PartInfo, StorageBackend
 
 #: Every part but the last: AWS, "Amazon S3 multipart upload limits".
 MIN_PART_SIZE = 5 * 1024 * 1024

@@ -1,8 +1,8 @@
 """Copy and multipart uploads for backends that only have the ten abstract methods.
 
 Slower than what a backend could do itself, never wrong, and never with an object in memory.
-Where uploads are kept and how their state changes is described in ``_uploads``, how they are
-assembled in ``_complete``.
+Where uploads are kept and how their state changes is described in ``uploads``, how they are
+assembled in ``complete``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,19 @@ from dataclasses import replace
 from datetime import datetime
 
 from ..errors import IntegrityError, InvalidArgument, InvalidRequest, PreconditionFailed
-from ._complete import complete_multipart_upload
-from ._uploads import (
+from ..interfaces.storage import (
+    Body,
+    Condition,
+    ObjectInfo,
+    ObjectMetadata,
+    PartInfo,
+    PartPage,
+    StorageBackend,
+    UploadInfo,
+    UploadPage,
+)
+from .complete import complete_multipart_upload
+from .uploads import (
     CONCURRENCY,
     MAX_PART_NUMBER,
     Record,
@@ -31,17 +42,6 @@ from ._uploads import (
     remove,
     transition,
     write_record,
-)
-from .storage import (
-    Body,
-    Condition,
-    ObjectInfo,
-    ObjectMetadata,
-    PartInfo,
-    PartPage,
-    StorageBackend,
-    UploadInfo,
-    UploadPage,
 )
 
 

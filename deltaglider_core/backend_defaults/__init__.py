@@ -1,0 +1,1 @@
+"""What ``StorageBackend`` does for a backend that has only the ten abstract methods."""

@@ -22,7 +22,7 @@ RIGHT = '"9dd4e461268c8034f5c8564e155c67a6"'  # MD5 of "x"
 WEAK = "W/" + RIGHT
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def target(raw: RawClient, s3: S3Client) -> str:
     s3.create_bucket(Bucket="conditions")
     s3.put_object(Bucket="conditions", Key="k", Body=b"x", CacheControl="max-age=9")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NAMES = [f"lister-{letter}" for letter in "abcde"]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def buckets(s3: S3Client) -> None:
     for name in reversed(NAMES):
         s3.create_bucket(Bucket=name)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 KEYS = ["a", "a/1", "a/2", "b", "c/x/1", "c/x/2", "c/y", "d-e", "d/e", "z"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def listed(s3: S3Client) -> str:
     s3.create_bucket(Bucket="list-objects-v1")
     for key in KEYS:

@@ -31,7 +31,7 @@ KEYS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def listed(s3: S3Client) -> str:
     s3.create_bucket(Bucket="list-objects-v2")
     for key in KEYS:

@@ -19,7 +19,7 @@ BUCKET = "ranges"
 BIG = 9 * MIB + 12_345
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def objects(s3: S3Client, server: ServerProcess) -> dict[str, bytes]:
     s3.create_bucket(Bucket=BUCKET)
     found = {"verbatim": noise(BIG), "app-0.zip": release(0, BIG), "app-1.zip": release(1, BIG)}

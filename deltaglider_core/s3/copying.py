@@ -34,7 +34,7 @@ from ..interfaces.storage import (
 from . import conditions, ranges, xml
 from .names import check_bucket_name, check_key, decode_path
 from .object_headers import metadata_of_request, new_write, refuse_unsupported
-from .objects import MAX_SINGLE_PUT, precheck
+from .objects import MAX_SINGLE_PUT, precheck, whole
 from .response import S3Response, xml_response
 
 #: Seconds after which a slow operation starts its answer and keeps the connection alive with
@@ -162,7 +162,7 @@ async def _copy(
         return await storage.put_object(
             bucket,
             key,
-            aiter(reader),
+            whole(reader),
             size=reader.info.size,
             metadata=metadata,
             condition=condition,
@@ -196,7 +196,7 @@ async def upload_part_copy(context: RequestContext) -> S3Response:
                     fields={"ProposedSize": str(size), "MaxSizeAllowed": str(MAX_SINGLE_PUT)},
                 )
             part = await storage.upload_part(
-                bucket, request.key, upload_id, part_number, aiter(reader), size=size
+                bucket, request.key, upload_id, part_number, whole(reader), size=size
             )
         return xml.render_copy_part_result(part)
 

@@ -106,7 +106,7 @@ async def get_object(context: RequestContext) -> S3Response:
         headers["Content-Length"] = str(length)
         if length == 0:
             return S3Response(status=status, headers=headers)
-        stream = _stream(reader, length)
+        stream = whole(reader)
         # The first piece is read before the status goes out, so that an object that cannot be
         # decoded is an error and not a cut answer.
         first = await anext(stream)
@@ -143,8 +143,14 @@ class _NotModified(ClientError):
         super().__init__(headers=_not_modified_headers(headers))
 
 
-async def _stream(reader: ObjectReader, length: int) -> AsyncGenerator[bytes, None]:
-    sent = 0
+async def whole(reader: ObjectReader) -> AsyncGenerator[bytes, None]:
+    """The bytes of a reader, which is closed at the end.
+
+    Raises:
+        InternalError: The backend gave fewer or more than it announced, which must not pass
+            for a mistake of the client.
+    """
+    length, sent = reader.stop - reader.start, 0
     try:
         async for piece in reader:
             sent += len(piece)

@@ -59,9 +59,10 @@ def test_without_expectation_nothing_comes_between(raw: RawClient, bucket: str) 
         assert connection.answer().status == 200
 
 
-def test_an_empty_body_is_asked_for_as_well(raw: RawClient, bucket: str) -> None:
+@pytest.mark.parametrize("key", ["k", "app.zip"])
+def test_an_empty_body_is_asked_for_as_well(raw: RawClient, bucket: str, key: str) -> None:
     """RFC 9110 leaves it open; without it, the aws CLI 1.x hangs on its next request."""
-    signed = raw.signer.sign("PUT", f"/{bucket}/k")
+    signed = raw.signer.sign("PUT", f"/{bucket}/{key}")
     head = {**signed.headers, **EXPECT, "content-length": "0"}
     with raw.connect() as connection:
         for _ in range(2):

@@ -8,46 +8,13 @@ from support.expect import Footprint, refused
 from support.raw import RawClient
 from support.samples import MIB, md5_hex, multipart_etag, noise
 from support.signing import crc32_base64
+from support.uploads import Upload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FIVE = 5 * MIB
 EMPTY_MD5 = '"d41d8cd98f00b204e9800998ecf8427e"'
-
-
-class Upload:
-    """An open multipart upload."""
-
-    def __init__(self, s3: S3Client, bucket: str, key: str = "object", **options: Any) -> None:
-        self.s3 = s3
-        self.bucket, self.key = bucket, key
-        created = s3.create_multipart_upload(Bucket=bucket, Key=key, **options)
-        self.upload_id = created["UploadId"]
-
-    @property
-    def names(self) -> dict[str, Any]:
-        return {"Bucket": self.bucket, "Key": self.key, "UploadId": self.upload_id}
-
-    @property
-    def target(self) -> str:
-        return f"/{self.bucket}/{self.key}?uploadId={self.upload_id}"
-
-    def part(self, number: int, data: bytes, **options: Any) -> str:
-        answer = self.s3.upload_part(**self.names, PartNumber=number, Body=data, **options)
-        return answer["ETag"]
-
-    def complete(self, *parts: tuple[int, str], **options: Any) -> Any:
-        listed = [{"PartNumber": number, "ETag": tag} for number, tag in parts]
-        return self.s3.complete_multipart_upload(
-            **self.names,
-            MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
-            **options,
-        )
-
-    def is_open(self) -> bool:
-        found = self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
-        return self.upload_id in [upload["UploadId"] for upload in found]
 
 
 def body_of(s3: S3Client, bucket: str, key: str = "object") -> bytes:
@@ -328,110 +295,3 @@ def test_a_wrong_part_is_not_kept(s3: S3Client, raw: RawClient, bucket: str) -> 
     answer = raw.request("PUT", f"{upload.target}&partNumber=1", body=b"x", headers=headers)
     assert answer.code == "BadDigest"
     assert "Parts" not in s3.list_parts(**upload.names)
-
-
-# --- listings ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_list_parts_pages(s3: S3Client, bucket: str, size: int) -> None:
-    upload = Upload(s3, bucket)
-    sent = {number: upload.part(number, b"x" * number) for number in (1, 2, 3, 9, 10, 11, 10_000)}
-    pages = s3.get_paginator("list_parts").paginate(
-        **upload.names, PaginationConfig={"PageSize": size}
-    )
-    seen = [part for page in pages for part in page.get("Parts", [])]
-    assert {part["PartNumber"]: part["ETag"] for part in seen} == sent
-    assert [part["Size"] for part in seen] == sorted(sent)
-    assert len(seen) == len(sent)
-
-
-def test_list_parts_bounds(s3: S3Client, raw: RawClient, bucket: str) -> None:
-    upload = Upload(s3, bucket)
-    upload.part(1, b"x")
-    none = s3.list_parts(**upload.names, MaxParts=0)
-    assert (none["IsTruncated"], "Parts" in none) == (False, False)
-    assert "Parts" not in s3.list_parts(**upload.names, PartNumberMarker=1)
-    for query in ("max-parts=-1", "max-parts=x", "part-number-marker=x"):
-        assert raw.request("GET", f"{upload.target}&{query}").code == "InvalidArgument", query
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_list_multipart_uploads_pages(s3: S3Client, bucket: str, size: int) -> None:
-    keys = ["a", "a", "a", "b/1", "b/2", "c ü&", "d"]
-    uploads = [Upload(s3, bucket, key) for key in keys]
-    pages = s3.get_paginator("list_multipart_uploads").paginate(
-        Bucket=bucket, PaginationConfig={"PageSize": size}
-    )
-    seen = [(u["Key"], u["UploadId"]) for page in pages for u in page.get("Uploads", [])]
-    assert sorted(seen) == sorted((upload.key, upload.upload_id) for upload in uploads)
-    assert [key for key, _ in seen] == keys
-
-
-def test_list_multipart_uploads_by_prefix_and_delimiter(s3: S3Client, bucket: str) -> None:
-    for key in ("a", "b/1", "b/2", "c"):
-        Upload(s3, bucket, key)
-    page = s3.list_multipart_uploads(Bucket=bucket, Prefix="b/")
-    assert [upload["Key"] for upload in page["Uploads"]] == ["b/1", "b/2"]
-    page = s3.list_multipart_uploads(Bucket=bucket, Delimiter="/")
-    assert [upload["Key"] for upload in page["Uploads"]] == ["a", "c"]
-    assert [prefix["Prefix"] for prefix in page["CommonPrefixes"]] == ["b/"]
-    page = s3.list_multipart_uploads(Bucket=bucket, KeyMarker="b/2")
-    assert [upload["Key"] for upload in page["Uploads"]] == ["c"]
-    none = s3.list_multipart_uploads(Bucket=bucket, MaxUploads=0)
-    assert (none["IsTruncated"], "Uploads" in none) == (False, False)
-
-
-# --- UploadPartCopy ------------------------------------------------------------------------
-
-
-def test_parts_copied_from_objects(s3: S3Client, bucket: str) -> None:
-    data = noise(FIVE + 100)
-    s3.put_object(Bucket=bucket, Key="sour ce", Body=data)
-    upload = Upload(s3, bucket)
-    source: Any = {"Bucket": bucket, "Key": "sour ce"}
-    whole = s3.upload_part_copy(**upload.names, PartNumber=1, CopySource=source)
-    ranged = s3.upload_part_copy(
-        **upload.names, PartNumber=2, CopySource=source, CopySourceRange="bytes=10-19"
-    )
-    one, two = whole["CopyPartResult"]["ETag"], ranged["CopyPartResult"]["ETag"]
-    assert (one, two) == (f'"{md5_hex(data)}"', f'"{md5_hex(data[10:20])}"')
-    upload.complete((1, one), (2, two))
-    assert body_of(s3, bucket) == data + data[10:20]
-
-
-@pytest.mark.parametrize(
-    ("requested", "code"),
-    [
-        ("bytes=0-10", "InvalidArgument"),
-        ("bytes=10-11", "InvalidRange"),
-        ("bytes=5-4", "InvalidArgument"),
-        ("bytes=5-", "InvalidArgument"),
-        ("bytes=-5", "InvalidArgument"),
-        ("0-4", "InvalidArgument"),
-        ("bytes=0-1,3-4", "InvalidArgument"),
-    ],
-)
-def test_ranges_that_cannot_be_copied(
-    s3: S3Client, raw: RawClient, bucket: str, requested: str, code: str
-) -> None:
-    s3.put_object(Bucket=bucket, Key="source", Body=b"0123456789")
-    upload = Upload(s3, bucket)
-    headers = {"x-amz-copy-source": f"{bucket}/source", "x-amz-copy-source-range": requested}
-    answer = raw.request("PUT", f"{upload.target}&partNumber=1", headers=headers)
-    assert answer.code in (code, "InvalidRange")
-    assert answer.status in (400, 416)
-    assert "Parts" not in s3.list_parts(**upload.names)
-
-
-def test_copied_parts_with_conditions(s3: S3Client, bucket: str) -> None:
-    tag = s3.put_object(Bucket=bucket, Key="source", Body=b"x")["ETag"]
-    upload = Upload(s3, bucket)
-    copy: Any = {**upload.names, "PartNumber": 1, "CopySource": f"{bucket}/source"}
-    with refused("PreconditionFailed", 412):
-        s3.upload_part_copy(**copy, CopySourceIfNoneMatch=tag)
-    with refused("NoSuchKey", 404):
-        s3.upload_part_copy(**copy | {"CopySource": f"{bucket}/absent"})
-    with refused("NoSuchUpload", 404):
-        s3.upload_part_copy(**copy | {"UploadId": "0" * 32})
-    s3.upload_part_copy(**copy, CopySourceIfMatch=tag)

@@ -41,7 +41,12 @@ def test_backend_of_the_guide_passes_the_conformance_tests(site: Path, tmp_path:
     test = shutil.copy(GUIDE / "backend_sqlite" / "test_backend_sqlite.py", tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        # What one test less saves is a gigabyte of writing; the defaults that it is about are
+        # measured on the other backends.
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test),
+            *("-k", "not test_memory_of_multipart_and_copy"),
+        ],
         cwd=tmp_path,
         env=clean_environment(tmp_path, {"PYTHONPATH": os.fspath(site)}),
         capture_output=True,

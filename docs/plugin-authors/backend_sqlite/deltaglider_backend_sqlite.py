@@ -39,7 +39,7 @@ from deltaglider_core import (
     hookimpl,
 )
 
-CHUNK = 256 * 1024
+CHUNK = 1024 * 1024
 DAY = 86_400
 
 SCHEMA = """
@@ -68,8 +68,11 @@ class SqliteSettings(BackendSettings):
 @asynccontextmanager
 async def open_backend(settings: SqliteSettings, services: Services) -> AsyncIterator[Any]:
     backend = SqliteBackend(settings.path, services)
-    await services.run_blocking(backend.prepare)
-    yield backend
+    anchor = await services.run_blocking(backend.prepare)
+    try:
+        yield backend
+    finally:
+        await services.run_blocking(anchor.close)
 
 
 @hookimpl
@@ -100,18 +103,19 @@ class SqliteBackend(StorageBackend):
 
     def _connect(self) -> sqlite3.Connection:
         # One connection per call: SQLite's own locks then order threads and processes alike.
-        connection = sqlite3.connect(
-            self._path, timeout=30, isolation_level=None, check_same_thread=False
-        )
+        options: Any = {"isolation_level": None, "check_same_thread": False}
+        connection = sqlite3.connect(self._path, timeout=30, **options)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-    def _run(self, function: Any, *args: Any) -> Any:
+    def _run(self, function: Any, *args: Any, flush: bool = True) -> Any:
         """Run ``function(connection, *args)`` on a worker thread, in one transaction."""
 
         def call() -> Any:
             connection = self._connect()
             try:
+                if not flush:
+                    connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("BEGIN IMMEDIATE")
                 with connection:
                     return function(connection, *args)
@@ -120,27 +124,26 @@ class SqliteBackend(StorageBackend):
 
         return self._services.run_blocking(call)
 
-    def prepare(self) -> None:
-        """Create the tables; drop what uploads of more than a day ago left behind."""
+    def prepare(self) -> sqlite3.Connection:
+        """Create the tables; drop what uploads of more than a day ago left behind.
+
+        The connection is to stay open: with the last one, SQLite would remove its log.
+        """
         connection = self._connect()
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
-            old = "SELECT version FROM pending WHERE started < ?"
-            limit = (time.time() - DAY,)
-            connection.execute(f"DELETE FROM chunks WHERE version IN ({old})", limit)
-            connection.execute("DELETE FROM pending WHERE started < ?", limit)
-        finally:
-            connection.close()
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(SCHEMA)
+        old = "SELECT version FROM pending WHERE started < ?"
+        limit = (time.time() - DAY,)
+        connection.execute(f"DELETE FROM chunks WHERE version IN ({old})", limit)
+        connection.execute("DELETE FROM pending WHERE started < ?", limit)
+        return connection
 
     # --- buckets
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
-        def query(db: sqlite3.Connection) -> list[BucketInfo]:
-            rows = db.execute("SELECT name, created FROM buckets ORDER BY name")
-            return [BucketInfo(name=name, created=_time(created)) for name, created in rows]
-
-        return await self._run(query)
+        query = "SELECT name, created FROM buckets ORDER BY name"
+        rows = await self._run(lambda db: db.execute(query).fetchall())
+        return [BucketInfo(name=name, created=_time(created)) for name, created in rows]
 
     async def create_bucket(self, bucket: str) -> None:
         def create(db: sqlite3.Connection) -> None:
@@ -157,7 +160,7 @@ class SqliteBackend(StorageBackend):
     async def delete_bucket(self, bucket: str) -> None:
         def delete(db: sqlite3.Connection) -> None:
             _bucket(db, bucket)
-            if db.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (bucket,)).fetchone():
+            if db.execute("SELECT 1 FROM objects WHERE bucket = ?", (bucket,)).fetchone():
                 raise BucketNotEmpty
             db.execute("DELETE FROM buckets WHERE name = ?", (bucket,))
 
@@ -185,17 +188,14 @@ class SqliteBackend(StorageBackend):
                     raise IncompleteBody
                 digest.update(piece)
                 for start in range(0, len(piece), CHUNK):
-                    await self._run(_add, version, number, piece[start : start + CHUNK])
+                    data = piece[start : start + CHUNK]
+                    # One log holds chunks and commit: flushing the commit flushes both.
+                    await self._run(_add, version, number, data, flush=False)
                     number += 1
             if size is not None and received != size:
                 raise IncompleteBody
-            info = ObjectInfo(
-                key=key,
-                size=received,
-                etag=digest.hexdigest(),
-                last_modified=datetime.now(UTC),
-                metadata=metadata,
-            )
+            facts = {"size": received, "etag": digest.hexdigest(), "metadata": metadata}
+            info = ObjectInfo(key=key, last_modified=datetime.now(UTC), **facts)
             await self._run(_commit, bucket, info, version, condition)
         except BaseException:
             # Also on cancellation: nothing of a failed upload stays.

@@ -241,6 +241,19 @@ async def test_a_removed_root_is_not_an_empty_one(store: Any) -> None:
             await call
 
 
+async def test_a_root_that_was_moved_away_is_not_ready(store: Any) -> None:
+    await store.backend.probe()
+    moved = store.root.rename(store.root.with_name("moved"))
+    with pytest.raises(ServiceUnavailable, match="not there"):
+        await store.backend.probe()
+    store.root.mkdir()
+    with pytest.raises(ServiceUnavailable, match="another directory"):
+        await store.backend.probe()
+    store.root.rmdir()
+    moved.rename(store.root)
+    await store.backend.probe()
+
+
 @pytest.mark.parametrize("created", [b"", b"x", b"9" * 40, b"-" + b"9" * 40, b"\xff"])
 async def test_a_damaged_creation_time_does_not_spoil_the_list(store: Any, created: bytes) -> None:
     os.setxattr(store.path, buckets.CREATED, created)

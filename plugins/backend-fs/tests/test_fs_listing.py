@@ -88,7 +88,7 @@ def test_pages_equal_the_model(
     codec: KeyCodec, budget: int, open_folders: int, all_keys: set[str], data: Any
 ) -> None:
     async def run(path: Path) -> None:
-        root = Root(os.open(path, os.O_RDONLY), codec)
+        root = Root(os.open(path, os.O_RDONLY), codec, path)
         backend = FsBackend(root, SystemClock())
         backend._snapshots = Snapshots(codec, budget=budget, window=2)
         await backend.create_bucket("bkt")

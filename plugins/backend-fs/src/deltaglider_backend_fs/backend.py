@@ -67,6 +67,7 @@ class FsBackend(StorageBackend):
 
     async def probe(self) -> None:
         try:
+            await in_thread(self._root.check_place)
             await self.list_buckets()
         except InternalError as error:
             raise ServiceUnavailable(error.text) from error

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 from deltaglider_core.errors import NoSuchBucket, ServiceUnavailable
@@ -51,9 +52,26 @@ class Descriptor:
 class Root(Descriptor):
     """The root directory, pinned: should its file system vanish, so does no bucket silently."""
 
-    def __init__(self, fd: int, codec: KeyCodec) -> None:
+    def __init__(self, fd: int, codec: KeyCodec, path: Path) -> None:
         super().__init__(fd)
         self.codec = codec
+        self._path = path
+
+    def check_place(self) -> None:
+        """Raise ``ServiceUnavailable`` if the path leads to another directory by now.
+
+        Objects would still be safe in the pinned one; but whoever moved it away, or mounted
+        something over it, does not expect new ones there.
+        """
+        here = os.fstat(self.fd)
+        try:
+            there = self._path.stat()
+        except OSError as error:
+            raise ServiceUnavailable(f"The storage directory is not there: {error}.") from error
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            raise ServiceUnavailable(
+                f"{self._path} is another directory than the one that was opened; restart."
+            )
 
     def check(self) -> None:
         """Raise ``ServiceUnavailable`` if the root directory has been deleted."""

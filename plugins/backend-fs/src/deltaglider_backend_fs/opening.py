@@ -33,7 +33,7 @@ def open_root(path: Path) -> Root:
         ConfigurationError: One sentence with the path, the cause and what to do.
     """
     path = path.absolute()
-    root = Root(_open(path), KeyCodec())
+    root = Root(_open(path), KeyCodec(), path)
     try:
         root.codec = _probe(path, root.fd)
         sweep(root)

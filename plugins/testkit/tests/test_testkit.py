@@ -106,3 +106,17 @@ def test_options(
     )
     assert "1 passed, 1 deselected" in done.stdout, done.stdout + done.stderr
     assert f"size {size * MIB}" in done.stdout
+
+
+def test_different_bytes_are_told_by_their_first_difference() -> None:
+    from deltaglider_testkit._bytes import check_same
+
+    data = bytes(range(256)) * 8192
+    check_same(data, bytes(data))
+    for place in (0, 1, 1_000_000, len(data) - 1):
+        other = bytearray(data)
+        other[place] ^= 1
+        with pytest.raises(AssertionError, match=f"difference is at {place}:"):
+            check_same(bytes(other), data)
+    with pytest.raises(AssertionError, match=r"^5 bytes instead of 6, .* at 5: the end instead"):
+        check_same(b"abcde", b"abcdef")

@@ -380,6 +380,11 @@ def _say_where(listener: socket.socket, settings: Settings) -> None:
         get_logger().info("listening", address=url)
     else:
         get_logger().info(f"listening on {url}")
+    backend = settings.storage.backend
+    path = getattr(backend, "path", None)
+    # Absolute: a relative path that counts from another directory shows as an empty store.
+    where = {} if path is None else {"path": os.path.abspath(path)}
+    get_logger().info("storage", type=backend.type, **where)
 
 
 __all__ = ["Reloader", "ServeOptions", "create", "require_credentials", "restart_needed", "serve"]

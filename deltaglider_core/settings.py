@@ -232,7 +232,8 @@ class AdvancedSettings(Section):
     )
     cache_size_mb: int = setting(
         100,
-        description="Size of the cache of reference files, MiB per process.",
+        description="Size of the cache of reference files, MiB per process. A reference that does "
+        "not fit is fetched anew for every read, so make it larger than the largest of them.",
         env="DGP_CACHE_MB",
         ge=0,
         le=16 * 1024 * 1024,

@@ -22,6 +22,7 @@ from ..errors import (
     InvalidURI,
     NoSuchBucket,
     NoSuchKey,
+    NotImplementedS3,
     S3Error,
 )
 from ..interfaces.admission import RequestFacts
@@ -116,7 +117,7 @@ class S3Endpoint:
             error.fields["Key"] = key
         if isinstance(error, NoSuchBucket) and "BucketName" not in error.fields:
             error.fields["BucketName"] = bucket
-        if not isinstance(error, ClientError):
+        if not isinstance(error, ClientError | NotImplementedS3):
             fields = {**exchange.log_fields, "error": str(error), "code": error.code}
             self._log.error("request failed", **fields)
         if isinstance(error, IntegrityError):

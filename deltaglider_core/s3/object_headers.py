@@ -61,6 +61,7 @@ _UNSUPPORTED_HEADERS = (
     "x-amz-object-lock-mode",
     "x-amz-object-lock-retain-until-date",
     "x-amz-object-lock-legal-hold",
+    "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-customer-algorithm",
     "x-amz-server-side-encryption-customer-key",
     "x-amz-server-side-encryption-context",
@@ -85,11 +86,6 @@ def refuse_unsupported(headers: Mapping[str, str]) -> None:
                 f"The header {name} is not supported by this service.",
                 fields={"Header": name},
             )
-    if headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
-        raise NotImplementedS3(
-            "Server-side encryption with AWS KMS is not supported by this service.",
-            fields={"Header": "x-amz-server-side-encryption"},
-        )
     storage_class = headers.get("x-amz-storage-class", "STANDARD")
     if storage_class not in _STORAGE_CLASSES:
         raise InvalidStorageClass(fields={"StorageClassRequested": storage_class})

@@ -77,7 +77,7 @@ async def precheck(storage: StorageBackend, bucket: str, key: str, condition: Co
 async def get_object(context: RequestContext) -> S3Response:
     """GET /bucket/key."""
     request = context.request
-    _refuse_versions(context)
+    _refuse_versions_and_parts(context)
     storage, bucket = context.storage()
     byte_range = ranges.parse_range(request.headers.get("range"))
     if byte_range is not None and "if-range" in request.headers:
@@ -182,7 +182,7 @@ def _not_modified(headers: dict[str, str]) -> S3Response:
 async def head_object(context: RequestContext) -> S3Response:
     """HEAD /bucket/key."""
     request = context.request
-    _refuse_versions(context)
+    _refuse_versions_and_parts(context)
     storage, bucket = context.storage()
     info = await storage.head_object(bucket, request.key)
     headers = object_headers(request, info)
@@ -198,6 +198,12 @@ async def head_object(context: RequestContext) -> S3Response:
         return S3Response(status=206, headers=headers)
     headers["Content-Length"] = str(info.size)
     return S3Response(headers=headers)
+
+
+def _refuse_versions_and_parts(context: RequestContext) -> None:
+    if context.request.param("partNumber") is not None:
+        raise NotImplementedS3("Reading a single part by its number is not supported.")
+    _refuse_versions(context)
 
 
 def _refuse_versions(context: RequestContext) -> None:

@@ -112,7 +112,8 @@ class Exchange:
         self.status = 0
         self.sent_bytes = 0
         self.operation = "unknown"
-        self.log_fields: dict[str, Any] = {}
+        client = scope.get("client")
+        self.log_fields: dict[str, Any] = {"client": client[0] if client else ""}
         self.resources = contextlib.AsyncExitStack()
         self.started = time.perf_counter()
         self._receive = receive

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 from support.expect import refused
 from support.raw import RawClient
 from support.samples import MIB, noise, release
@@ -129,3 +130,13 @@ def test_checksum_mode_does_not_break_ranges(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789", ChecksumAlgorithm="CRC32")
     found = s3.get_object(Bucket=bucket, Key="k", Range="bytes=2-4", ChecksumMode="ENABLED")
     assert found["Body"].read() == b"234"
+
+
+@pytest.mark.parametrize("method", ["get_object", "head_object"])
+def test_a_part_by_its_number_is_refused_and_not_the_whole_object(
+    s3: S3Client, bucket: str, method: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"whole")
+    with pytest.raises(ClientError) as caught:
+        getattr(s3, method)(Bucket=bucket, Key="k", PartNumber=1)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501

@@ -229,6 +229,7 @@ def test_missing_bucket(s3: S3Client) -> None:
         ({"StorageClass": "GLACIER"}, "NotImplemented", 501),
         ({"StorageClass": "COLD"}, "InvalidStorageClass", 400),
         ({"ServerSideEncryption": "aws:kms"}, "NotImplemented", 501),
+        ({"ServerSideEncryption": "AES256"}, "NotImplemented", 501),
         ({"ObjectLockMode": "GOVERNANCE"}, "NotImplemented", 501),
         ({"WebsiteRedirectLocation": "/x"}, "NotImplemented", 501),
     ],

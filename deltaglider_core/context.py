@@ -82,7 +82,7 @@ class S3Request:
 def admit(rules: Sequence[AdmissionRule], facts: RequestFacts) -> None:
     """Ask the rules in order; the first verdict counts. Raises the error of a rejection."""
     verdict = first_hit_sync(rules, lambda rule: rule.evaluate(facts))
-    if verdict is not None and verdict.action == "reject":
+    if verdict is not None and verdict.action != "continue":
         raise verdict.error or AccessDenied(f"Blocked by access rule '{verdict.rule}'")
 
 

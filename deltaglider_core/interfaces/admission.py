@@ -33,6 +33,10 @@ class Verdict:
     rule: str
     error: S3Error | None = None
 
+    def __post_init__(self) -> None:
+        if self.action not in ("continue", "reject"):
+            raise ValueError(f"the verdict {self.action!r} is neither continue nor reject")
+
 
 @runtime_checkable
 class AdmissionRule(Protocol):
@@ -61,3 +65,11 @@ class GateType(Contribution[Gate]):
     """All gates of a stage must pass, in order."""
 
     stage: Literal["before_auth", "after_auth"]
+
+    def __post_init__(self) -> None:
+        # A gate of an unknown stage would never be asked, and everything would pass it.
+        if self.stage not in ("before_auth", "after_auth"):
+            raise ValueError(
+                f"the gate {self.name!r} has the stage {self.stage!r}; it is before_auth or "
+                "after_auth"
+            )

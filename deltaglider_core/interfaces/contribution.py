@@ -28,6 +28,13 @@ class Order:
     after: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.phase not in ("first", "normal", "last"):
+            raise ValueError(f"the phase {self.phase!r} is none of first, normal, last")
+        for field_name in ("before", "after", "requires"):
+            if isinstance(getattr(self, field_name), str):
+                raise ValueError(f"Order.{field_name} is a text; write a tuple: ('name',)")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contribution(Generic[T]):

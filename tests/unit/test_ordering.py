@@ -127,3 +127,16 @@ def test_an_override_must_be_total(listed: tuple[str, ...], words: str) -> None:
     assert "advanced.pipeline.storage_layers" in str(caught.value)
     assert str(caught.value).endswith(words)
     assert caught.value.exit_code == 4
+
+
+def test_a_misspelt_place_is_refused_and_not_ignored() -> None:
+    from deltaglider_core.interfaces.admission import GateType, Verdict
+
+    with pytest.raises(ValueError, match="phase 'erly'"):
+        Order(phase="erly")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Order\.requires is a text; write a tuple"):
+        Order(requires="maintenance")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="gate 'night' has the stage 'afterauth'"):
+        GateType(name="night", summary="", open=None, stage="afterauth")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="verdict 'deny'"):
+        Verdict(action="deny", rule="r")  # type: ignore[arg-type]

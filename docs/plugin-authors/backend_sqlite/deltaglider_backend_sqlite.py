@@ -26,6 +26,7 @@ from deltaglider_core import (
     Capabilities,
     Condition,
     IncompleteBody,
+    InternalError,
     NoSuchBucket,
     NoSuchKey,
     ObjectInfo,
@@ -39,6 +40,7 @@ from deltaglider_core import (
     hookimpl,
 )
 
+Db = sqlite3.Connection
 CHUNK = 1024 * 1024
 DAY = 86_400
 
@@ -101,10 +103,10 @@ class SqliteBackend(StorageBackend):
             conditional_writes=True, conditional_deletes=True, listing_metadata=True
         )
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Db:
         # One connection per call: SQLite's own locks then order threads and processes alike.
-        options: Any = {"isolation_level": None, "check_same_thread": False}
-        connection = sqlite3.connect(self._path, timeout=30, **options)
+        connection = sqlite3.connect(self._path, timeout=30, check_same_thread=False)
+        connection.isolation_level = None  # transactions are opened by hand
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -124,7 +126,7 @@ class SqliteBackend(StorageBackend):
 
         return self._services.run_blocking(call)
 
-    def prepare(self) -> sqlite3.Connection:
+    def prepare(self) -> Db:
         """Create the tables; drop what uploads of more than a day ago left behind.
 
         The connection is to stay open: with the last one, SQLite would remove its log.
@@ -138,15 +140,13 @@ class SqliteBackend(StorageBackend):
         connection.execute("DELETE FROM pending WHERE started < ?", limit)
         return connection
 
-    # --- buckets
-
     async def list_buckets(self) -> Sequence[BucketInfo]:
         query = "SELECT name, created FROM buckets ORDER BY name"
         rows = await self._run(lambda db: db.execute(query).fetchall())
         return [BucketInfo(name=name, created=_time(created)) for name, created in rows]
 
     async def create_bucket(self, bucket: str) -> None:
-        def create(db: sqlite3.Connection) -> None:
+        def create(db: Db) -> None:
             try:
                 db.execute("INSERT INTO buckets VALUES (?, ?)", (bucket, time.time()))
             except sqlite3.IntegrityError:
@@ -158,15 +158,13 @@ class SqliteBackend(StorageBackend):
         return await self._run(_bucket, bucket)
 
     async def delete_bucket(self, bucket: str) -> None:
-        def delete(db: sqlite3.Connection) -> None:
+        def delete(db: Db) -> None:
             _bucket(db, bucket)
             if db.execute("SELECT 1 FROM objects WHERE bucket = ?", (bucket,)).fetchone():
                 raise BucketNotEmpty
             db.execute("DELETE FROM buckets WHERE name = ?", (bucket,))
 
         await self._run(delete)
-
-    # --- objects
 
     async def put_object(
         self,
@@ -206,7 +204,7 @@ class SqliteBackend(StorageBackend):
     async def get_object(
         self, bucket: str, key: str, *, byte_range: ByteRange | None = None
     ) -> ObjectReader:
-        def open_snapshot() -> tuple[sqlite3.Connection, ObjectInfo, str]:
+        def open_snapshot() -> tuple[Db, ObjectInfo, str]:
             connection = self._connect()
             try:
                 # A read transaction: the version stays readable while it is overwritten.
@@ -229,8 +227,7 @@ class SqliteBackend(StorageBackend):
 
         def chunk(number: int) -> bytes:
             query = "SELECT data FROM chunks WHERE version = ? AND number = ?"
-            data: bytes = connection.execute(query, (version, number)).fetchone()[0]
-            return data
+            return connection.execute(query, (version, number)).fetchone()[0]
 
         async def chunks() -> AsyncIterator[bytes]:
             position, number = 0, 0
@@ -244,13 +241,12 @@ class SqliteBackend(StorageBackend):
         return ObjectReader(info, chunks(), start=start, stop=stop, close=close)
 
     async def head_object(self, bucket: str, key: str) -> ObjectInfo:
-        info, _ = await self._run(_object, bucket, key)
-        return info
+        return (await self._run(_object, bucket, key))[0]
 
     async def delete_object(
         self, bucket: str, key: str, *, condition: Condition | None = None
     ) -> bool:
-        def delete(db: sqlite3.Connection) -> bool:
+        def delete(db: Db) -> bool:
             _bucket(db, bucket)
             present = _find(db, bucket, key)
             if present is None:
@@ -281,7 +277,7 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _bucket(db: sqlite3.Connection, bucket: str) -> BucketInfo:
+def _bucket(db: Db, bucket: str) -> BucketInfo:
     row = db.execute("SELECT created FROM buckets WHERE name = ?", (bucket,)).fetchone()
     if row is None:
         raise NoSuchBucket
@@ -299,7 +295,7 @@ def _info(row: tuple[Any, ...]) -> ObjectInfo:
     )
 
 
-def _find(db: sqlite3.Connection, bucket: str, key: str) -> tuple[ObjectInfo, str] | None:
+def _find(db: Db, bucket: str, key: str) -> tuple[ObjectInfo, str] | None:
     row = db.execute(
         "SELECT key, size, etag, modified, metadata, version FROM objects "
         "WHERE bucket = ? AND key = ?",
@@ -308,7 +304,7 @@ def _find(db: sqlite3.Connection, bucket: str, key: str) -> tuple[ObjectInfo, st
     return None if row is None else (_info(row[:-1]), row[-1])
 
 
-def _object(db: sqlite3.Connection, bucket: str, key: str) -> tuple[ObjectInfo, str]:
+def _object(db: Db, bucket: str, key: str) -> tuple[ObjectInfo, str]:
     _bucket(db, bucket)
     found = _find(db, bucket, key)
     if found is None:
@@ -328,28 +324,33 @@ def _check(present: ObjectInfo | None, condition: Condition | None) -> None:
         raise PreconditionFailed
 
 
-def _begin(db: sqlite3.Connection, bucket: str, version: str) -> None:
+def _begin(db: Db, bucket: str, version: str) -> None:
     _bucket(db, bucket)
     db.execute("INSERT INTO pending VALUES (?, ?)", (version, time.time()))
 
 
-def _add(db: sqlite3.Connection, version: str, number: int, data: bytes) -> None:
+def _add(db: Db, version: str, number: int, data: bytes) -> None:
+    _require_pending(db, version)
     db.execute("INSERT INTO chunks VALUES (?, ?, ?)", (version, number, data))
 
 
-def _drop(db: sqlite3.Connection, version: str) -> None:
-    db.execute("DELETE FROM chunks WHERE version = ?", (version,))
-    db.execute("DELETE FROM pending WHERE version = ?", (version,))
+def _require_pending(db: Db, version: str) -> None:
+    # A cancelled call goes on in its thread: it must not revive what was dropped.
+    if not db.execute("SELECT 1 FROM pending WHERE version = ?", (version,)).fetchone():
+        raise InternalError("the upload has been dropped")
+
+
+def _drop(db: Db, version: str) -> None:
+    # Only what is still pending: a cancelled call may have committed in the end.
+    if db.execute("DELETE FROM pending WHERE version = ?", (version,)).rowcount:
+        db.execute("DELETE FROM chunks WHERE version = ?", (version,))
 
 
 def _commit(
-    db: sqlite3.Connection,
-    bucket: str,
-    info: ObjectInfo,
-    version: str,
-    condition: Condition | None,
+    db: Db, bucket: str, info: ObjectInfo, version: str, condition: Condition | None
 ) -> None:
     _bucket(db, bucket)
+    _require_pending(db, version)
     present = _find(db, bucket, info.key)
     _check(None if present is None else present[0], condition)
     if present is not None:
@@ -362,12 +363,7 @@ def _commit(
 
 
 def _list(
-    db: sqlite3.Connection,
-    bucket: str,
-    prefix: str,
-    delimiter: str,
-    start_after: str,
-    max_keys: int,
+    db: Db, bucket: str, prefix: str, delimiter: str, start_after: str, max_keys: int
 ) -> ObjectPage:
     _bucket(db, bucket)
     objects: list[ObjectInfo] = []

@@ -1,5 +1,6 @@
 # Every target sets up what it needs by itself; nothing needs root, Docker or a service.
-# Variables: PYTHON (3.11 or newer, makes .venv), ARGS (passed on to the command), P (a plugin).
+# Variables: PYTHON (3.11 or newer, makes .venv), ARGS (passed on to the command), P (a plugin),
+# SECONDS (of soak).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,6 +10,7 @@ SHELL := bash
 
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 3600
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -17,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS=ignore $(BIN)/python -m pip
 INSTALL := $(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt
 RUNTIME := --editable . --editable plugins/backend-fs --editable plugins/codec-xdelta3
-DEVELOP := $(RUNTIME) --editable plugins/testkit --group dev
+DEVELOP := $(RUNTIME) --editable plugins/sink-jsonl --editable plugins/testkit --group dev
 
 # An editable install follows the Python files by itself. It is repeated when dependencies,
 # entry points or the C extension may have changed.
@@ -27,7 +29,7 @@ RUNTIME_READY := $(VENV)/.runtime-ready
 DEVELOP_READY := $(VENV)/.develop-ready
 BENCH_READY := $(VENV)/.bench-ready
 
-.PHONY: help setup run test test-plugin lint type format docs demo bench dist lock clean
+.PHONY: help setup run test test-plugin soak lint type format docs demo bench dist lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +72,9 @@ test: $(DEVELOP_READY) ## Run every test
 test-plugin: ## Run the tests of one package in an environment of its own: P=backend-fs
 	@$(PYTHON) scripts/check_host.py
 	@$(PYTHON) scripts/isolated_tests.py "$(P)" $(ARGS)
+
+soak: $(DEVELOP_READY) ## Kill servers under load for an hour, or SECONDS=...
+	@$(BIN)/python scripts/soak.py --seconds $(SECONDS) $(ARGS)
 
 lint: $(DEVELOP_READY) ## Check style, formatting and layering
 	@$(BIN)/ruff check --quiet

@@ -83,6 +83,14 @@ from .interfaces.auth import (
 from .interfaces.codec import Codec, CodecType, EncodedWindow, PreparedReference
 from .interfaces.commands import Command
 from .interfaces.contribution import Contribution, Order, SettingsSection
+from .interfaces.events import (
+    EVENT_SCHEMA,
+    EventSink,
+    EventSinkType,
+    ObjectEvent,
+    Permanent,
+    Retry,
+)
 from .interfaces.routing import Route, Router, RouterType
 from .interfaces.storage import (
     RESERVED_PREFIX,
@@ -147,9 +155,12 @@ __all__ = [  # noqa: RUF022
     "Credentials",
     "Decision",
     "DeltaGliderError",
+    "EVENT_SCHEMA",
     "EncodedWindow",
     "EntityTooLarge",
     "EntityTooSmall",
+    "EventSink",
+    "EventSinkType",
     "Gate",
     "GateType",
     "HookSpecs",
@@ -177,6 +188,7 @@ __all__ = [  # noqa: RUF022
     "NoSuchKey",
     "NoSuchUpload",
     "NotImplementedS3",
+    "ObjectEvent",
     "ObjectInfo",
     "ObjectMetadata",
     "ObjectPage",
@@ -185,6 +197,7 @@ __all__ = [  # noqa: RUF022
     "PartInfo",
     "PartPage",
     "PayloadSignature",
+    "Permanent",
     "PreconditionFailed",
     "PreparedReference",
     "Principal",
@@ -193,6 +206,7 @@ __all__ = [  # noqa: RUF022
     "RequestTimeTooSkewed",
     "RequestTimeout",
     "Resource",
+    "Retry",
     "Route",
     "Router",
     "RouterType",

@@ -18,12 +18,16 @@ from .probes import HealthResource, MetricsResource, ReadyResource
 from .s3.endpoint import S3Endpoint, not_found
 from .s3.wire import ClientDisconnected, Exchange
 from .services import Clock, Services, Spool, SystemClock
+from .state.state import at_work, open_state
+from .stats import StatsResource
 from .workdir import work_directory
 
 if TYPE_CHECKING:
     from .plugins import PluginSet
     from .s3.wire import Receive, Scope, Send
     from .settings import Settings
+    from .state.place import DatabasePlace
+    from .state.state import State
 
 
 #: Headers of every response, probes and errors included.
@@ -37,14 +41,27 @@ class Application:
         settings: Validated settings.
         plugins: What the installed plugins registered.
         clock: The time; replaceable in tests.
+        metrics: What ``/_/metrics`` shows: those of all worker processes. Those of this one if
+            omitted.
+        database: Where the state is; None for none, and then nothing is recorded.
+        patient: Start although the server of the database cannot be reached.
 
     Attributes:
         gateway: The pipeline in force; None outside of the lifespan.
+        state: The state in use; None outside of the lifespan.
     """
 
     def __init__(
-        self, settings: Settings, plugins: PluginSet, *, clock: Clock | None = None
+        self,
+        settings: Settings,
+        plugins: PluginSet,
+        *,
+        clock: Clock | None = None,
+        metrics: CollectorRegistry | None = None,
+        database: DatabasePlace | None = None,
+        patient: bool = False,
     ) -> None:
+        self._shown_metrics = metrics
         self._settings = settings
         self._plugins = plugins
         self._clock = clock or SystemClock()
@@ -54,17 +71,24 @@ class Application:
         self._falcon: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Middleware(self)])
         # Most answers of S3 have no body; a type is set where there is one.
         self._falcon.resp_options.default_media_type = None  # type: ignore[assignment]
+        self._database = database
+        self._patient = patient
         self.gateway: Gateway | None = None
+        self.state: State | None = None
 
-    async def open(self) -> None:
-        """Open everything, in the lifespan of the server. Errors stop the start."""
+    async def open(self, *, serving: bool = True) -> None:
+        """Open everything, in the lifespan of the server. Errors stop the start.
+
+        Args:
+            serving: False for a command that runs beside the service: it delivers no events.
+        """
         try:
-            await self._open(self._stack)
+            await self._open(self._stack, serving=serving)
         except BaseException:
             await self._stack.aclose()
             raise
 
-    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _open(self, stack: contextlib.AsyncExitStack, *, serving: bool) -> None:
         advanced = self._settings.advanced
         directory = stack.enter_context(work_directory(advanced.spool_dir))
         cache = directory / "cache"
@@ -73,22 +97,36 @@ class Application:
         else:
             cache = stack.enter_context(work_directory(advanced.cache_dir))
         registry = CollectorRegistry()
+        if self._database is not None:
+            self.state = await stack.enter_async_context(
+                open_state(
+                    self._database, log=self._log, metrics=registry, patient=self._patient
+                )
+            )
         services = Services(
             clock=self._clock,
             log=self._log,
             metrics=registry,
             spool=Spool(directory / "spool", advanced.spool_max_bytes),
             cache_dir=cache,
+            state=self.state,
         )
         gateway = Gateway(self._plugins, services)
         stack.push_async_callback(gateway.aclose)
         await gateway.open(self._settings)
+        if self.state is not None:
+            await stack.enter_async_context(at_work(self.state))
+            stack.push_async_callback(self.state.deliver, {})
+            if serving:
+                await self.state.deliver(gateway.pipeline.event_sinks)
         self.gateway = gateway
         self._metrics = RequestMetrics(registry, version("deltaglider-core"))
         app = self._falcon
         app.add_route("/_/health", HealthResource())
         app.add_route("/_/ready", ReadyResource(gateway, self._log))
-        app.add_route("/_/metrics", MetricsResource(registry))
+        app.add_route("/_/metrics", MetricsResource(self._shown_metrics or registry))
+        if self.state is not None:
+            app.add_route("/_/stats", StatsResource(gateway, self.state, self._clock))
         app.add_sink(S3Endpoint(gateway, self._clock, self._log), prefix="/")
         app.add_sink(not_found, prefix="/_(/|$)")
 
@@ -96,6 +134,7 @@ class Application:
         """Close everything; requests in flight have ended or had their grace."""
         self.gateway = None
         await self._stack.aclose()
+        self.state = None
 
     async def reload(self, settings: Settings) -> None:
         """Put new settings in force: a new pipeline beside the old one, then one swap.
@@ -103,8 +142,15 @@ class Application:
         Raises:
             ConfigurationError: It cannot be opened; the old pipeline goes on.
         """
-        if self.gateway is not None:
+        if self.gateway is None:
+            return
+        if self.state is not None:
+            await self.state.deliver({})  # the old sinks are about to close
+        try:
             await self.gateway.reload(settings)
+        finally:
+            if self.state is not None:
+                await self.state.deliver(self.gateway.pipeline.event_sinks)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
@@ -158,7 +204,15 @@ class _Middleware:
 
 
 def create_app(
-    settings: Settings, plugins: PluginSet, *, clock: Clock | None = None
+    settings: Settings,
+    plugins: PluginSet,
+    *,
+    clock: Clock | None = None,
+    metrics: CollectorRegistry | None = None,
+    database: DatabasePlace | None = None,
+    patient: bool = False,
 ) -> Application:
     """Wire the application; nothing is opened before the server starts its lifespan."""
-    return Application(settings, plugins, clock=clock)
+    return Application(
+        settings, plugins, clock=clock, metrics=metrics, database=database, patient=patient
+    )

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,8 @@ def build_parser(contributed: Iterable[Any] = ()) -> argparse.ArgumentParser:
     _common_options(plugins, again=True)
     plugins.set_defaults(run=_plugins)
 
+    _state_commands(commands)
+
     for command in contributed:
         added = commands.add_parser(command.name, help=command.summary, description=command.summary)
         command.configure(added)
@@ -115,6 +118,38 @@ def _config_commands(commands: Any) -> None:
     schema = actions.add_parser("schema", help="print the JSON Schema for the installed plugins")
     schema.add_argument("--out", type=Path, metavar="FILE", help="write it to a file instead")
     schema.set_defaults(run=_schema)
+
+
+def _state_commands(commands: Any) -> None:
+    """What looks at the state or the storage of a service, served at the same time or not."""
+    for name, module, summary, description in (
+        (
+            "usage",
+            "usage",
+            "show how many objects and bytes buckets hold",
+            "Shows what is counted with every write. STORED is what lies on the backend, references "
+            "included and parts of open uploads not; PENDING counts writes that are under way.",
+        ),
+        (
+            "reconcile",
+            "usage",
+            "count the objects of buckets anew, while they are in use",
+            "Compares what is counted with a listing and corrects it. Needed once for buckets that "
+            "held objects before, and after something else wrote to the backend.",
+        ),
+        (
+            "events",
+            "events",
+            "show what happened to objects, and go on showing it",
+            "Shows the journal of events, oldest first, as lines of text or JSON. A named cursor "
+            "remembers how far a reader has come.",
+        ),
+    ):
+        command = commands.add_parser(name, help=summary, description=description)
+        _common_options(command, again=True)
+        functions = import_module(f"deltaglider_core.commands.{module}")
+        getattr(functions, f"configure_{name}")(command)
+        command.set_defaults(run=getattr(functions, f"run_{name}"))
 
 
 def _common_options(parser: argparse.ArgumentParser, *, again: bool = False) -> None:

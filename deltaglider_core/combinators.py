@@ -6,6 +6,7 @@ takes 0.7 us, a call through pluggy 9.6 us).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -61,4 +62,26 @@ async def all_pass(entries: Iterable[T], check: Callable[[T], Awaitable[None]]) 
         await check(entry)
 
 
-__all__ = ["all_pass", "deny_wins", "first_hit", "first_hit_sync", "nest"]
+async def fan_out(
+    entries: Iterable[T],
+    run: Callable[[T], Awaitable[None]],
+    failed: Callable[[T, Exception], None],
+) -> None:
+    """Run for all at the same time, and wait for all.
+
+    An error of one is given to ``failed`` and does not concern the others. Cancelling this
+    cancels all, and waits until they have ended.
+    """
+
+    async def alone(entry: T) -> None:
+        try:
+            await run(entry)
+        except Exception as error:
+            failed(entry, error)
+
+    async with asyncio.TaskGroup() as group:
+        for entry in entries:
+            group.create_task(alone(entry))
+
+
+__all__ = ["all_pass", "deny_wins", "fan_out", "first_hit", "first_hit_sync", "nest"]

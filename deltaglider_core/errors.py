@@ -94,6 +94,16 @@ class SignatureDoesNotMatch(ClientError):
     )
 
 
+class ReplayedRequest(ClientError):
+    """A signature that has already changed something came again."""
+
+    code = "InvalidArgument"
+    message = (
+        "This signed request was carried out before. A signature can change something only "
+        "once: sign the request again."
+    )
+
+
 class RequestTimeTooSkewed(ClientError):
     code, status = "RequestTimeTooSkewed", 403
     message = "The difference between the request time and the current time is too large."
@@ -242,6 +252,21 @@ class BucketAlreadyExists(ClientError):
 class BucketAlreadyOwnedByYou(ClientError):
     code, status = "BucketAlreadyOwnedByYou", 409
     message = "Your previous request to create the named bucket succeeded and you already own it."
+
+
+class OperationAborted(ClientError):
+    code, status = "OperationAborted", 409
+    message = (
+        "A conflicting conditional operation is currently in progress against this resource. "
+        "Please try again."
+    )
+
+
+class QuotaExceeded(ClientError):
+    """The bucket may not grow so far; not a code of AWS, but what other S3 services use."""
+
+    code, status = "QuotaExceeded", 403
+    message = "The quota of the bucket is exceeded."
 
 
 class BucketNotEmpty(ClientError):

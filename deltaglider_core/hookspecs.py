@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from .hookspecs_beside import BesideRequests
+
 if TYPE_CHECKING:
     from .interfaces.admission import AdmissionRuleType, GateType
     from .interfaces.auth import AuthenticatorType, AuthorizerType, CredentialStoreType
     from .interfaces.codec import CodecType
-    from .interfaces.commands import Command
     from .interfaces.contribution import SettingsSection
     from .interfaces.routing import RouterType
     from .interfaces.storage import StorageBackendType, StorageLayerType
@@ -33,8 +34,8 @@ hookspec = pluggy.HookspecMarker("deltaglider")
 hookimpl = pluggy.HookimplMarker("deltaglider")
 
 
-class HookSpecs:
-    """The hooks, in the order in which a request meets what they register."""
+class HookSpecs(BesideRequests):
+    """The hooks, in the order in which a request meets what they register; then all others."""
 
     @hookspec
     def dg_settings(self) -> Iterable[SettingsSection]:  # type: ignore[empty-body]
@@ -370,30 +371,6 @@ class HookSpecs:
                     open=open_backend,
                     settings=TapeSettings,
                 )
-        """
-
-    @hookspec
-    def dg_commands(self) -> Iterable[Command]:  # type: ignore[empty-body]
-        """Register subcommands of ``deltaglider_proxy``.
-
-        Called once, before the command line is parsed. No pipeline is opened.
-
-        Yields:
-            ``Command``: ``configure`` adds arguments, ``run`` returns the exit code.
-
-        Order and conflicts: listed by name. A name taken twice stops every command.
-
-        Example::
-
-            from deltaglider_core import Command, hookimpl
-
-            def run(arguments):
-                print("Hello")
-                return 0
-
-            @hookimpl
-            def dg_commands():
-                yield Command(name="hi", summary="Hi.", configure=lambda parser: None, run=run)
         """
 
 

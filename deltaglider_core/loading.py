@@ -20,6 +20,7 @@ from .settings import PluginsSettings, Settings
 from .settings_assembly import DEFAULT_BACKEND, assemble_settings
 from .settings_errors import describe
 from .shorthand import write_out
+from .state.place import DatabasePlace, database_place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +38,12 @@ class Loaded:
     plugins: PluginSet
     path: Path | None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def database(self) -> DatabasePlace:
+        """Where the state is. Raises ``ConfigurationError``."""
+        url = self.settings.advanced.database_url
+        return database_place(None if url is None else url.get_secret_value(), self.path)
 
 
 def load(

@@ -17,7 +17,7 @@ METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 
 
 class RequestMetrics:
-    """Counts requests; one per process.
+    """Counts requests; one per process. Of several workers the counts are added up.
 
     Args:
         registry: Where the metrics are registered.
@@ -51,11 +51,19 @@ class RequestMetrics:
             buckets=SIZE_BUCKETS,
             registry=registry,
         )
-        Gauge("deltaglider_build_info", "Always 1.", ["version"], registry=registry).labels(
-            version
-        ).set(1)
         Gauge(
-            "process_start_time_seconds", "Start of the process, Unix time.", registry=registry
+            "deltaglider_build_info",
+            "Always 1.",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        ).labels(version).set(1)
+        # Of several workers the oldest: the counters go on when one of them is replaced.
+        Gauge(
+            "process_start_time_seconds",
+            "Start of the process, Unix time.",
+            registry=registry,
+            multiprocess_mode="livemin",
         ).set(time.time())
 
     def observe(self, method: str, exchange: Exchange, seconds: float) -> None:

@@ -15,6 +15,7 @@ from .interfaces.admission import AdmissionRule, Gate
 from .interfaces.auth import Authenticator, Authorizer, Credentials, CredentialStore
 from .interfaces.codec import Codec
 from .interfaces.contribution import Order
+from .interfaces.events import EventSink
 from .interfaces.routing import Router
 from .interfaces.storage import StorageBackend
 from .ordering import override_order, resolve_order
@@ -49,6 +50,7 @@ class Pipeline:
         settings: The configuration it was built from.
         backends: By name in the configuration, wrapped into all layers.
         codecs: By id, in order.
+        event_sinks: Those that the configuration asks for, by name.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Pipeline:
     routers: tuple[Router, ...] = ()
     backends: Mapping[str, StorageBackend] = field(default_factory=dict)
     codecs: Mapping[str, Codec] = field(default_factory=dict)
+    event_sinks: Mapping[str, EventSink] = field(default_factory=dict)
 
 
 class CombinedCredentials:
@@ -126,7 +129,7 @@ async def open_pipeline(
     """Open everything that the configuration selects.
 
     Order: codecs and credential stores, which others use; layers; the configured backends;
-    then the stages of a request. ``stack`` closes them in the opposite order.
+    then the stages of a request and the event sinks. ``stack`` closes them in the opposite order.
 
     Args:
         services: Each contribution receives them with ``log`` bound to its name.
@@ -168,7 +171,10 @@ async def open_pipeline(
             "routers",
         )
     }
-    return Pipeline(settings=settings, backends=backends, codecs=codecs, **opened)
+    sinks = await _open_event_sinks(settings, plugins, services, stack)
+    return Pipeline(
+        settings=settings, backends=backends, codecs=codecs, event_sinks=sinks, **opened
+    )
 
 
 async def _open_backends(
@@ -182,6 +188,18 @@ async def _open_backends(
     entry = plugins.stage("storage_backends")[chosen.type]
     backend = await _open("storage_backends", entry, chosen, services, stack)
     return MappingProxyType({DEFAULT_BACKEND_NAME: nest(layers, backend)})
+
+
+async def _open_event_sinks(
+    settings: Settings, plugins: PluginSet, services: Services, stack: AsyncExitStack
+) -> Mapping[str, EventSink]:
+    """Those that are configured; no sink waits for another, so they have no order."""
+    sinks: dict[str, EventSink] = {}
+    for name, entry in plugins.stage("event_sinks").items():
+        sink = await _open("event_sinks", entry, _mounted(settings, entry), services, stack)
+        if sink is not None:
+            sinks[name] = sink
+    return MappingProxyType(sinks)
 
 
 async def _open(

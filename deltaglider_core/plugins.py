@@ -24,6 +24,7 @@ from .interfaces.auth import AuthenticatorType, AuthorizerType, CredentialStoreT
 from .interfaces.codec import CodecType
 from .interfaces.commands import Command
 from .interfaces.contribution import Contribution, SettingsSection
+from .interfaces.events import EventSinkType
 from .interfaces.routing import RouterType
 from .interfaces.storage import StorageBackendType, StorageLayerType
 
@@ -46,6 +47,7 @@ STAGES: Mapping[str, type[Any]] = MappingProxyType(
         "storage_layers": StorageLayerType,
         "codecs": CodecType,
         "storage_backends": StorageBackendType,
+        "event_sinks": EventSinkType,
         "commands": Command,
     }
 )
@@ -56,11 +58,21 @@ KNOWN_PROVIDERS: Mapping[str, str] = MappingProxyType(
         "filesystem": "deltaglider-backend-fs",
         "s3": "deltaglider-backend-s3",
         "xdelta3": "deltaglider-codec-xdelta3",
+        "event_file": "deltaglider-sink-jsonl",
     }
 )
 
 #: Commands of the core, which no plugin can replace.
-CORE_COMMANDS: tuple[str, ...] = ("serve", "quickstart", "config", "plugins")
+CORE_COMMANDS: tuple[str, ...] = (
+    "serve",
+    "quickstart",
+    "config",
+    "plugins",
+    "usage",
+    "reconcile",
+    "events",
+    "collect",
+)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 

@@ -9,6 +9,7 @@ import falcon
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from .errors import S3Error
+from .tasks import run_blocking
 
 if TYPE_CHECKING:
     from .gateway import Gateway
@@ -37,6 +38,7 @@ class ReadyResource:
     def __init__(self, gateway: Gateway, log: Any) -> None:
         self._gateway = gateway
         self._log = log
+        self._asking: asyncio.Task[str] | None = None
 
     async def on_get(self, req: Any, resp: Any) -> None:
         req.scope["deltaglider.exchange"].operation = "ready"
@@ -47,11 +49,19 @@ class ReadyResource:
         resp.media = {"status": "ready" if ready else "not_ready", "backend": state}
 
     async def _backend_state(self) -> str:
+        # One at a time, which the callers share: a backend that hangs is not asked ever more.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        # Not cancelled when the time is up: its threads could not be stopped, and would be
+        # waited for.
+        done, _ = await asyncio.wait([self._asking], timeout=READY_TIMEOUT_SECONDS)
+        return "timeout" if not done else self._asking.result()
+
+    async def _ask(self) -> str:
         try:
             with self._gateway.acquire() as pipeline:
-                async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-                    for backend in pipeline.backends.values():
-                        await backend.probe()
+                for backend in pipeline.backends.values():
+                    await backend.probe()
         except TimeoutError:
             return "timeout"
         except (S3Error, OSError) as error:
@@ -61,7 +71,11 @@ class ReadyResource:
 
 
 class MetricsResource:
-    """The metrics of this process in the Prometheus text format."""
+    """Metrics in the Prometheus text format.
+
+    Args:
+        registry: Of this process, or of all workers.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -69,4 +83,5 @@ class MetricsResource:
     async def on_get(self, req: Any, resp: Any) -> None:
         req.scope["deltaglider.exchange"].operation = "metrics"
         resp.content_type = CONTENT_TYPE_LATEST
-        resp.data = generate_latest(self._registry)
+        # Some milliseconds, and files to read where there are several workers.
+        resp.data = await run_blocking(generate_latest, self._registry)

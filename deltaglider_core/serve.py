@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -16,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
-from uvicorn.supervisors.multiprocess import Process
 
 from .environment import ANY_NAME, Override, walk
 from .errors import ConfigurationError
@@ -25,8 +24,12 @@ from .http_protocol import BoundedHttpProtocol
 from .listen import bind, format_address
 from .loading import Loaded, load
 from .log import configure_logging, get_logger
+from .supervisor import Supervisor
+from .worker_metrics import join_metrics, metrics_directory
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from .app import Application
     from .settings import Settings
 
@@ -39,9 +42,6 @@ DRAIN_SECONDS = 30
 #: Idle connections stay open longer than those of common load balancers (60 s), so that it is
 #: not this side that closes one under a request.
 KEEP_ALIVE_SECONDS = 75
-
-#: Seconds that a worker may take to start.
-START_SECONDS = 30
 
 #: Clients that wait while no worker accepts.
 BACKLOG = 2048
@@ -143,15 +143,23 @@ def require_credentials(settings: Settings) -> None:
 
 async def _rehearse(loaded: Loaded) -> None:
     """Open everything once and close it, to find what fails, in one place and one sentence."""
-    app = _application(loaded)
+    app = _application(loaded, patient=False)
     await app.open()
     await app.aclose()
 
 
-def _application(loaded: Loaded) -> Application:
+def _application(
+    loaded: Loaded, metrics: CollectorRegistry | None = None, *, patient: bool
+) -> Application:
     from .app import create_app  # takes 200 ms, which ``config lint`` need not wait for
 
-    return create_app(loaded.settings, loaded.plugins)
+    return create_app(
+        loaded.settings,
+        loaded.plugins,
+        metrics=metrics,
+        database=loaded.database,
+        patient=patient,
+    )
 
 
 # --- one process ------------------------------------------------------------------------
@@ -214,6 +222,7 @@ def create() -> Application:
         loaded = options.load()
         options.configure_logging(loaded.settings)
         require_credentials(loaded.settings)
+        metrics = join_metrics()
     except ConfigurationError as error:
         get_logger().error("worker cannot start", error=str(error))
         sys.exit(STARTUP_FAILURE)
@@ -221,86 +230,58 @@ def create() -> Application:
         get_logger().exception("worker cannot start")
         # The parent stops everything on this code; any other would make it try for ever.
         sys.exit(STARTUP_FAILURE)
-    return _reloadable(options, loaded)
+    _end_with_parent()
+    return _reloadable(options, loaded, metrics)
 
 
-class _Supervisor(Multiprocess):
-    """Starts workers, replaces those that die, and passes a reload on to them."""
+def _end_with_parent() -> None:
+    """End as by SIGTERM when the supervisor is gone, however it ended.
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        sockets: list[socket.socket],
-        options: ServeOptions,
-        loaded: Loaded,
-        ready: Callable[[], None],
-    ) -> None:
-        super().__init__(config, sockets)
-        self._options = options
-        self._loaded = loaded
-        self._ready = ready
+    Nobody would replace, reload or stop this process any more, and it would keep the port.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop, sentinel = asyncio.get_running_loop(), parent.sentinel
 
-    def init_processes(self) -> None:
-        super().init_processes()
-        if all(worker.wait_until_ready(START_SECONDS) for worker in self.processes):
-            self._ready()
+    def end() -> None:
+        loop.remove_reader(sentinel)
+        get_logger().error("the supervisor is gone, this worker ends", pid=os.getpid())
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    def keep_subprocess_alive(self) -> None:
-        """Replace workers that ended.
-
-        The one of uvicorn asks each worker over a pipe whether it lives, and waits long for one
-        that is just ending; until then no signal is heard.
-        """
-        for index, worker in enumerate(self.processes):
-            if self.should_exit.is_set() or worker.exitcode is None:
-                continue
-            worker.kill()  # closes its pipes; the process has ended
-            worker.join()
-            if worker.exitcode == STARTUP_FAILURE:
-                # The next one would fail as well, for ever.
-                self.should_exit.set()
-                return
-            get_logger().error(
-                "worker died, another one starts", pid=worker.pid, exit_code=worker.exitcode
-            )
-            self.processes[index] = Process(self.config, self.sockets)
-            self.processes[index].start()
-
-    def handle_hup(self) -> None:
-        """Let every worker reload, unless the new configuration is wrong."""
-        try:
-            loaded = self._options.load(self._loaded)
-            require_credentials(loaded.settings)
-        except ConfigurationError as error:
-            get_logger().error("reload refused, the old configuration goes on", error=str(error))
-            return
-        self._loaded = loaded
-        self._options.configure_logging(self._loaded.settings)
-        for worker in self.processes:
-            if worker.pid is not None and worker.exitcode is None:
-                os.kill(worker.pid, signal.SIGHUP)
+    loop.add_reader(sentinel, end)
 
 
 def _run_many(
     options: ServeOptions, loaded: Loaded, listener: socket.socket, ready: Callable[[], None]
 ) -> int:
+    def check() -> None:
+        nonlocal loaded
+        changed = options.load(loaded)
+        require_credentials(changed.settings)
+        loaded = changed
+        options.configure_logging(loaded.settings)
+
     os.environ[OPTIONS_VARIABLE] = json.dumps(asdict(options))
     config = _uvicorn_config(f"{__name__}:create", workers=options.workers)
-    supervisor = _Supervisor(config, [listener], options, loaded, ready)
-    supervisor.run()
-    failed = any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes)
-    return 1 if failed else 0
+    with metrics_directory(loaded.settings.advanced.spool_dir) as metrics:
+        supervisor = Supervisor(config, [listener], check=check, ready=ready, metrics=metrics)
+        supervisor.run()
+    return 1 if supervisor.failed else 0
 
 
 # --- reload -----------------------------------------------------------------------------
 
 
-def _reloadable(options: ServeOptions, loaded: Loaded) -> Application:
+def _reloadable(
+    options: ServeOptions, loaded: Loaded, metrics: CollectorRegistry | None = None
+) -> Application:
     """The application, with SIGHUP reading the configuration again. Needs a running loop.
 
     On a terminal SIGHUP means that it was closed, and ends the process.
     """
-    app = _application(loaded)
+    # A worker that starts while the database is away serves what needs no state until it is back.
+    app = _application(loaded, metrics, patient=True)
     if sys.stdin is None or not sys.stdin.isatty():
         reloader = Reloader(app, options, loaded)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.request)

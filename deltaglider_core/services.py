@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import os
 import shutil
 import tempfile
@@ -16,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from .tasks import run_blocking
+
 if TYPE_CHECKING:
     from .interfaces.auth import CredentialStore
     from .interfaces.codec import Codec
+    from .state.state import State
 
 T = TypeVar("T")
 
@@ -35,12 +36,6 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-
-async def run_blocking(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Run a blocking function on the worker threads and return its result."""
-    call = functools.partial(function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
 class SpoolLease:
@@ -109,11 +104,15 @@ class Services:
     Attributes:
         clock: The time.
         log: A structlog logger, bound to the name of the contribution.
-        metrics: Registry of this process.
+        metrics: Registry of this process. With several workers prometheus-client's multiprocess
+            mode adds them up: a ``Gauge`` says how by ``multiprocess_mode``, one of ``livesum``,
+            ``livemax``, ``livemin`` and ``livemostrecent``; collectors, ``Info`` and ``Enum`` are
+            not shown.
         spool: Bounded temporary files.
         cache_dir: For files that can be deleted at any time.
         credentials: All credential stores as one; set for authenticators.
         codecs: Opened codecs by id, in order; set for storage layers.
+        state: The state database and what belongs to it; None where nothing is recorded.
     """
 
     clock: Clock
@@ -123,7 +122,14 @@ class Services:
     cache_dir: Path
     credentials: CredentialStore | None = None
     codecs: Mapping[str, Codec] = field(default_factory=dict)
+    state: State | None = None
 
     async def run_blocking(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Run a blocking function on the worker threads and return its result."""
+        """Run a blocking function on the worker threads and return its result.
+
+        A cancelled caller waits until the function has ended, and is cancelled then.
+        """
         return await run_blocking(function, *args, **kwargs)
+
+
+__all__ = ["Clock", "Services", "Spool", "SpoolLease", "SystemClock", "run_blocking"]

@@ -22,8 +22,10 @@ from pydantic import (
 )
 
 from .delta.candidates import DEFAULT_SUFFIXES
+from .errors import ConfigurationError
 from .listen import parse_listen
 from .log import parse_filter
+from .state.place import database_place
 
 Apply = Literal["hot", "rebuild", "restart"]
 
@@ -91,6 +93,15 @@ def _listen(value: str) -> str:
 
 def _log_filter(value: str) -> str:
     parse_filter(value)
+    return value
+
+
+def _database_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        try:
+            database_place(value.get_secret_value(), None)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
     return value
 
 
@@ -163,6 +174,13 @@ class BucketSettings(Section):
     )
     max_delta_ratio: Ratio | None = setting(
         None, description="Replaces `advanced.max_delta_ratio` in this bucket."
+    )
+    quota_bytes: int | None = setting(
+        None,
+        description="Most bytes of all objects together, as clients see them; 0 freezes the "
+        "bucket: nothing can be written, only read and deleted.",
+        ge=0,
+        le=2**62,
     )
 
 
@@ -272,6 +290,62 @@ class AdvancedSettings(Section):
         env="DGP_CLOCK_SKEW_SECONDS",
         ge=1,
         le=604_800,
+    )
+    database_url: Annotated[SecretStr | None, AfterValidator(_database_url)] = setting(
+        None,
+        description="Where the state is kept: `postgresql://user:password@host/database`, or "
+        "`sqlite:///FILE` for the embedded database in another place. Without it, "
+        "`deltaglider_config.db` beside the configuration file, or in the working directory.",
+        apply="restart",
+        env="DGP_DATABASE_URL",
+    )
+    replay_window_seconds: int = setting(
+        900,
+        description="How long a signature that changed something is remembered, so that it "
+        "cannot do so again; 0 switches this off.",
+        env="DGP_REPLAY_WINDOW_SECS",
+        ge=0,
+        le=604_800,
+    )
+    event_retention_seconds: int = setting(
+        604_800,
+        description="How long events are kept, in seconds; longer for a cursor that has not "
+        "passed them.",
+        apply="restart",
+        env="DGP_EVENT_RETENTION_SECONDS",
+        ge=0,
+    )
+    event_max_rows: int = setting(
+        1_000_000,
+        description="Most events that are kept; more for a cursor that has not passed them.",
+        apply="restart",
+        env="DGP_EVENT_MAX_ROWS",
+        ge=0,
+    )
+    multipart_idle_hours: float = setting(
+        24.0,
+        description="Hours after its last part at which a multipart upload is aborted.",
+        apply="restart",
+        env="DGP_MULTIPART_IDLE_TTL_HOURS",
+        gt=0,
+        le=87_600,
+        allow_inf_nan=False,
+    )
+    reference_grace_seconds: int = setting(
+        86_400,
+        description="How long a reference that nothing names is condemned before it is deleted, "
+        "in seconds. It has to be longer than any request to the backend can be under way.",
+        apply="restart",
+        env="DGP_REFERENCE_GRACE_SECONDS",
+        ge=0,
+    )
+    collect_interval_seconds: int = setting(
+        86_400,
+        description="Seconds between two collections of unused references; 0 leaves it to "
+        "`deltaglider_proxy collect`.",
+        apply="restart",
+        env="DGP_COLLECT_INTERVAL_SECONDS",
+        ge=0,
     )
     plugins: PluginsSettings = setting(
         default_factory=PluginsSettings, description="Which plugins are loaded.", apply="restart"

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from .environment import ANY_NAME, Override, Path, walk
 from .errors import ConfigurationError
+from .plugins import KNOWN_PROVIDERS
 
 #: Clearer than what pydantic says.
 _SENTENCES: Mapping[str, str] = {
@@ -98,12 +99,14 @@ def _sentence(details: ErrorDetails, path: Path, model: type[BaseModel], prefix:
 
 
 def _unknown_key(path: Path, model: type[BaseModel], prefix: Path) -> str:
-    """Says so, and names the nearest known path: a neighbour, or the same word elsewhere."""
+    """Says so, and names who brings it, or the nearest known path."""
     known = [(*prefix, *there) for there, _ in walk(model)] + [
         ("storage", name) for name in ("filesystem", "s3")
     ]
     neighbours = {there[-1] for there in known if _is_parent(path[:-1], there)}
     elsewhere = {there[-1]: there for there in reversed(known) if ANY_NAME not in there}
+    if path[:-1] == ("advanced",) and path[-1] in KNOWN_PROVIDERS:
+        return f"unknown key; it comes with the package {KNOWN_PROVIDERS[path[-1]]}"
     if path[-1] in elsewhere:
         return f"unknown key; did you mean {'.'.join(elsewhere[path[-1]])}?"
     if close := difflib.get_close_matches(path[-1], neighbours, n=1):

@@ -56,7 +56,7 @@ def resolve(settings: Settings, plugins: PluginSet) -> list[StageEntry]:
         chosen = name == settings.storage.backend.type
         reason = "configured as storage.backend" if chosen else "installed, not configured"
         lines.append(_line("storage_backends", int(chosen), name, entry.plugin, reason))
-    for stage in ("settings", "commands"):
+    for stage in ("event_sinks", "settings", "commands"):
         for position, (name, entry) in enumerate(plugins.stage(stage).items(), 1):
             lines.append(_line(stage, position, name, entry.plugin, _origin(entry.plugin)))
     lines.extend(_inactive(plugins.plugins))

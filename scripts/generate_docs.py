@@ -35,7 +35,8 @@ def settings_page() -> str:
 def hooks_page() -> str:
     """Every hook: heading is the literal signature, text is its docstring."""
     parts = [NOTE + "# Hooks\n\n" + _markdown(sys.modules[HookSpecs.__module__].__doc__)]
-    for name, function in vars(HookSpecs).items():
+    functions = [item for owner in HookSpecs.__mro__ for item in vars(owner).items()]
+    for name, function in functions:
         if name.startswith("dg_"):
             signature = inspect.signature(function)
             parameters = ", ".join(p for p in signature.parameters if p != "self")

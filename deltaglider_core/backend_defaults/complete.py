@@ -18,8 +18,9 @@ What a Complete guarantees:
   the key was overwritten, and never writes again.
 
 A process that dies between claim and commit leaves an upload that can be completed or aborted
-two minutes later. On backends without conditional writes, and while a backend commits for
-longer than that, two processes can both commit; they commit the same bytes.
+two minutes later; where the state records writes, it can be completed as soon as the intent of
+the dead process is settled. On backends without conditional writes, and while a backend commits
+for longer than that, two processes can both commit; they commit the same bytes.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from ..errors import (
     ServiceUnavailable,
 )
 from ..interfaces.storage import CompletedPart, Condition, ObjectInfo, PartInfo, StorageBackend
+from ..interfaces.writes import current_write
 from .uploads import (
     Record,
     State,
@@ -130,6 +132,9 @@ async def _settled(
 ) -> Record:
     """The record, once no live request is committing the same part list.
 
+    Under an intent of the state there is none: the intents of an upload follow one another, so
+    a claim that stands was left by a process that has died.
+
     Raises:
         NoSuchUpload
         InvalidRequest: Another part list is being completed.
@@ -139,7 +144,7 @@ async def _settled(
     delay, longest = _POLL_SECONDS
     while True:
         record = await find(backend, bucket, key, upload_id)
-        if not record.claimed:
+        if not record.claimed or current_write.get() is not None:
             return record
         if record.parts != listed:
             raise InvalidRequest("The upload is being completed with another list of parts.")

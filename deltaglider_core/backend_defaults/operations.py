@@ -14,7 +14,13 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from ..errors import IntegrityError, InvalidArgument, InvalidRequest, PreconditionFailed
+from ..errors import (
+    IntegrityError,
+    InvalidArgument,
+    InvalidRequest,
+    NoSuchUpload,
+    PreconditionFailed,
+)
 from ..interfaces.storage import (
     Body,
     Condition,
@@ -98,9 +104,14 @@ async def upload_part(
             fields={"ArgumentName": "partNumber", "ArgumentValue": str(part_number)},
         )
     await find_open(backend, bucket, key, upload_id)
-    info = await backend.put_object(
-        bucket, part_key(upload_id, part_number), body, size=size, metadata=ObjectMetadata()
-    )
+    name = part_key(upload_id, part_number)
+    info = await backend.put_object(bucket, name, body, size=size, metadata=ObjectMetadata())
+    try:
+        await find_open(backend, bucket, key, upload_id)
+    except NoSuchUpload:
+        # It ended while the part was on its way, and whoever ended it has not seen this part.
+        await backend.delete_object(bucket, name)
+        raise
     return PartInfo(
         part_number=part_number, etag=info.etag, size=info.size, last_modified=info.last_modified
     )

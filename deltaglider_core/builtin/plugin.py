@@ -114,10 +114,16 @@ def dg_routers() -> Iterator[RouterType]:
 
 @hookimpl
 def dg_storage_layers() -> Iterator[StorageLayerType]:
-    """Deltas; reads what is stored as a delta even where no new ones are written."""
+    """The state, and deltas, which are read even where no new ones are written."""
+    yield StorageLayerType(
+        name="intents",
+        summary="Records mutations: intents, events, usage, quotas.",
+        open=_late("state.layer", "open_state_layer"),
+        order=Order(phase="first", before=("delta",)),
+    )
     yield StorageLayerType(
         name="delta",
         summary="Stores versions of similar files as deltas.",
         open=_late("delta.layer", "open_delta_layer"),
-        order=Order(after=("quota",), before=("encryption",)),
+        order=Order(after=("intents",), before=("encryption",)),
     )

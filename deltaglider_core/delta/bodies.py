@@ -13,6 +13,13 @@ from .concurrency import run_owned
 BLOCK = 1024 * 1024
 
 
+async def no_bytes() -> AsyncIterator[bytes]:
+    """The body of an empty object."""
+    nothing: tuple[bytes, ...] = ()
+    for chunk in nothing:
+        yield chunk
+
+
 async def split_start(body: AsyncIterator[bytes], count: int) -> bytes:
     """Take chunks until they hold ``count`` bytes or the body ends; return them joined.
 

@@ -1,54 +1,16 @@
-"""Threads and tasks that never outlive what they use.
-
-A cancelled ``await`` of a thread leaves the thread running. Where that thread reads a map, a
-codec's index or a descriptor that the cancelled request frees next, the process dies or, worse,
-writes into a file that reused the descriptor. So the engine waits for its threads, also when it
-is cancelled; each runs for one window at most.
-"""
+"""How the engine runs threads and tasks; see ``deltaglider_core.tasks`` for why it waits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
-from ..services import run_blocking
+from ..tasks import cancel_all
+from ..tasks import run_blocking as run_owned
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-async def run_owned(function: Callable[..., T], /, *args: Any) -> T:
-    """Run ``function`` on a worker thread; if cancelled, wait for it to end, then raise."""
-    work = asyncio.ensure_future(run_blocking(function, *args))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await _ended([work])
-        raise
-
-
-async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks and wait until every one has ended; their results are dropped."""
-    pending = list(tasks)
-    for task in pending:
-        task.cancel()
-    await _ended(pending)
-
-
-async def _ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Wait for tasks to end whatever happens to the waiter; re-raise its cancellation last."""
-    cancelled: asyncio.CancelledError | None = None
-    while not all(task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # marks it as retrieved
-    if cancelled is not None:
-        raise cancelled
 
 
 async def bounded_map(
@@ -69,3 +31,6 @@ async def bounded_map(
         return list(await asyncio.gather(*tasks))
     finally:
         await cancel_all(tasks)
+
+
+__all__ = ["bounded_map", "cancel_all", "run_owned"]

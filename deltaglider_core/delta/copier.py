@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from ..errors import PreconditionFailed
 from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
+from ..interfaces.writes import current_write
 from .engine import Engine
 from .forms import ASSEMBLED, VERBATIM, Stored, check_head, describe, fields_of, with_form
+from .layout import LayoutStore
 from .opener import ObjectOpener
-from .record import Reference
 from .references import ReferenceStore
 from .versions import ATTEMPTS, ChangedError, Versions
 from .writer import ObjectWriter
@@ -21,11 +22,9 @@ class _Bytes:
 
     Attributes:
         fields: Internal metadata that the copy needs.
-        reference: What they need beside them in the same bucket.
     """
 
     fields: dict[str, str]
-    reference: Reference | None = None
 
 
 class Copier:
@@ -39,6 +38,7 @@ class Copier:
         opener: ObjectOpener,
         writer: ObjectWriter,
         references: ReferenceStore,
+        layouts: LayoutStore,
     ) -> None:
         self._inner = inner
         self._engine = engine
@@ -46,6 +46,7 @@ class Copier:
         self._opener = opener
         self._writer = writer
         self._references = references
+        self._layouts = layouts
 
     async def copy(
         self,
@@ -108,11 +109,16 @@ class Copier:
         head = await self._versions.read_head(source[0], info, start)
         check_head(stored, head)
         delta = head.record.delta
-        if delta is None or not await self._references.confirm(source[0], delta.reference):
+        if delta is None:
+            return None
+        write, reference = current_write.get(), delta.reference
+        if write is not None and not await write.hold(reference.key, reference.size):
+            return None
+        if not await self._references.confirm(source[0], reference):
             return None
         fields = fields_of(replace(head.record, modified=None), head.length)
         fields["etag"] = stored.logical.etag
-        return _Bytes(fields=fields, reference=delta.reference)
+        return _Bytes(fields=fields)
 
     async def _copy(
         self,
@@ -126,6 +132,7 @@ class Copier:
         own = {name: metadata.internal[name] for name in ("etag",) if name in metadata.internal}
         whole = with_form(metadata, {**found.fields, **own})
         enforced = await self._versions.physical(*target, condition)
+        await self._layouts.expect(*target, whole.internal)
         try:
             info = await self._inner.copy_object(
                 *source,
@@ -140,13 +147,7 @@ class Copier:
             if now.physical.etag != stored.physical.etag:
                 raise ChangedError from None
             raise
-        copied = describe(replace(info, metadata=whole)).logical
-        if found.reference is None or await self._writer.is_safe(target[0], found.reference):
-            return copied
-        # The bucket is being deleted, see deletion.py: put the object itself in place.
-        self._engine.log.warning("reference_lost", bucket=target[0], key=target[1])
-        only = Condition(if_match=copied.etag)
-        return await self._decode(source, target, stored, metadata, only)
+        return describe(replace(info, metadata=whole)).logical
 
     async def _decode(
         self,
@@ -172,4 +173,6 @@ class Copier:
 def _kept(stored: Stored) -> ObjectMetadata:
     """What a copy without metadata of its own takes from its source."""
     source = stored.logical.metadata or ObjectMetadata()
-    return ObjectMetadata(headers=source.headers, user=source.user)
+    write = current_write.get()
+    internal = {} if write is None else {"write-id": write.write_id}
+    return ObjectMetadata(headers=source.headers, user=source.user, internal=internal)

@@ -48,6 +48,8 @@ class Stored:
         form: One of ``FORMS``.
         head: Length of the head; 0 where there is none.
         sha256: Of the object, hex, where the metadata knows it.
+        reference: SHA-256 of the reference, hex; None where there is none or where only the head
+            of a delta tells.
     """
 
     physical: ObjectInfo
@@ -55,6 +57,7 @@ class Stored:
     form: str
     head: int = 0
     sha256: str | None = None
+    reference: str | None = None
 
 
 def form_of(info: ObjectInfo) -> str | None:
@@ -86,6 +89,9 @@ def describe(info: ObjectInfo) -> Stored:
     sha256 = internal.get("sha256")
     if sha256 is not None and not is_sha256(sha256):
         raise IntegrityError("stored SHA-256 is malformed")
+    reference = internal.get("ref") if form == "delta" else None
+    if reference is not None and not is_sha256(reference):
+        raise IntegrityError("stored SHA-256 of the reference is malformed")
     modified = internal.get("modified")
     logical = ObjectInfo(
         key=info.key,
@@ -93,14 +99,36 @@ def describe(info: ObjectInfo) -> Stored:
         etag=etag,
         last_modified=info.last_modified if modified is None else parse_time(modified),
         metadata=visible_metadata(info.metadata),
+        stored_size=stored_size(info),
+        stored_as=_stored_as(form),
     )
-    return Stored(physical=info, logical=logical, form=form, head=head, sha256=sha256)
+    return Stored(
+        physical=info, logical=logical, form=form, head=head, sha256=sha256, reference=reference
+    )
 
 
 def describe_verbatim(info: ObjectInfo) -> Stored:
     """An object without our metadata and without our magic: stored by somebody else."""
-    logical = replace(info, metadata=visible_metadata(info.metadata))
-    return Stored(physical=info, logical=logical, form="verbatim")
+    return Stored(physical=info, logical=as_listed(info), form="verbatim")
+
+
+def as_listed(info: ObjectInfo) -> ObjectInfo:
+    """An entry whose size and ETag are those of the object, as far as is known."""
+    return replace(
+        info,
+        metadata=visible_metadata(info.metadata),
+        stored_size=stored_size(info),
+        stored_as=_stored_as(form_of(info)),
+    )
+
+
+def stored_size(info: ObjectInfo) -> int:
+    """Bytes on the backend for what the layer below reports."""
+    return info.size if info.stored_size is None else info.stored_size
+
+
+def _stored_as(form: str | None) -> str:
+    return "delta" if form == "delta" else "passthrough"
 
 
 def describe_head(info: ObjectInfo, head: Head) -> Stored:
@@ -120,6 +148,8 @@ def describe_head(info: ObjectInfo, head: Head) -> Stored:
         etag=record.etag or info.etag,
         last_modified=record.modified or info.last_modified,
         metadata=visible_metadata(info.metadata),
+        stored_size=stored_size(info),
+        stored_as=_stored_as(record.form),
     )
     return Stored(
         physical=info,
@@ -127,6 +157,7 @@ def describe_head(info: ObjectInfo, head: Head) -> Stored:
         form=record.form,
         head=head.length,
         sha256=record.sha256,
+        reference=None if record.delta is None else record.delta.reference.sha256,
     )
 
 

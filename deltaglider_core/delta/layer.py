@@ -20,9 +20,10 @@ from ..interfaces.storage import (
 )
 from ..services import Services
 from .copier import Copier
-from .deletion import BucketDeletion
+from .deletion import delete_bucket
 from .engine import Engine
 from .forms import ASSEMBLED, with_form
+from .layout import LayoutStore
 from .listing import Lister
 from .opener import ObjectOpener
 from .optimiser import Optimiser
@@ -46,17 +47,37 @@ class DeltaLayer(StorageLayer):
         super().__init__(inner)
         self._versions = Versions(inner)
         self._references = ReferenceStore(inner)
-        self._deletion = BucketDeletion(inner, engine.clock)
+        self._layouts = LayoutStore(inner)
+        self._log = engine.log
         self._opener = ObjectOpener(inner, engine, self._versions)
-        self._lister = Lister(inner, engine, self._versions)
-        self._writer = ObjectWriter(inner, engine, self._versions, self._references, self._deletion)
+        self._lister = Lister(inner, engine, self._versions, self._layouts)
+        self._writer = ObjectWriter(inner, engine, self._versions, self._references, self._layouts)
         self._copier = Copier(
-            inner, engine, self._versions, self._opener, self._writer, self._references
+            inner,
+            engine,
+            self._versions,
+            self._opener,
+            self._writer,
+            self._references,
+            self._layouts,
         )
         self._optimiser = Optimiser(inner, engine, self._versions, self._opener, self._writer)
 
+    async def create_bucket(self, bucket: str) -> None:
+        """Create it, and say in it that its layout will be known completely.
+
+        The bucket is there whatever becomes of the second step, without which listings take
+        more requests on some backends.
+        """
+        await self.inner.create_bucket(bucket)
+        try:
+            await self._layouts.mark_new(bucket)
+        except Exception as error:
+            self._log.warning("layout_not_marked", bucket=bucket, reason=repr(error))
+
     async def delete_bucket(self, bucket: str) -> None:
-        await self._deletion.delete(bucket)
+        """Delete it; nothing may be written meanwhile, see ``deletion.py``."""
+        await delete_bucket(self.inner, bucket)
 
     async def put_object(
         self,
@@ -143,12 +164,12 @@ class DeltaLayer(StorageLayer):
         The first result counts: a failure to make a delta is logged and the object stays as
         it was assembled.
         """
+        enforced = await self._versions.physical(bucket, key, condition)
+        if not self.inner.capabilities.native_multipart:
+            # Its ETag is made of those of its parts and kept in the metadata.
+            await self._layouts.expect_any(bucket, key)
         info = await self.inner.complete_multipart_upload(
-            bucket,
-            key,
-            upload_id,
-            parts,
-            condition=await self._versions.physical(bucket, key, condition),
+            bucket, key, upload_id, parts, condition=enforced
         )
         return await self._optimiser.settle_upload(bucket, key, info)
 

@@ -8,8 +8,9 @@ from ..errors import IntegrityError, NoSuchKey
 from ..interfaces.storage import ObjectInfo, ObjectPage, StorageBackend
 from .concurrency import bounded_map
 from .engine import Engine
-from .forms import describe, form_of, visible_metadata
+from .forms import as_listed, describe, form_of
 from .hidden import list_visible
+from .layout import Layout, LayoutStore
 from .versions import Versions
 
 #: Look-ups of one page under way at once.
@@ -19,10 +20,13 @@ _AT_ONCE = 8
 class Lister:
     """Listings of one backend."""
 
-    def __init__(self, inner: StorageBackend, engine: Engine, versions: Versions) -> None:
+    def __init__(
+        self, inner: StorageBackend, engine: Engine, versions: Versions, layouts: LayoutStore
+    ) -> None:
         self._inner = inner
         self._engine = engine
         self._versions = versions
+        self._layouts = layouts
 
     async def list(
         self, bucket: str, *, prefix: str, delimiter: str, start_after: str, max_keys: int
@@ -40,10 +44,13 @@ class Lister:
             max_keys=max_keys,
         )
 
+        # Read after the page: a fact is there before the first object that it concerns.
+        without = any(info.metadata is None for info in page.objects)
+        layout = await self._layouts.read(bucket) if without else None
         objects: dict[str, ObjectInfo | None] = {}
         unknown: list[ObjectInfo] = []
         for info in page.objects:
-            if form_of(info) is None and self._engine.policy.may_be_delta(info.key):
+            if self._is_doubtful(info, layout):
                 unknown.append(info)
             else:
                 objects[info.key] = self._known(bucket, info)
@@ -55,10 +62,16 @@ class Lister:
         found = (objects[info.key] for info in page.objects)
         return replace(page, objects=tuple(info for info in found if info is not None))
 
+    def _is_doubtful(self, info: ObjectInfo, layout: Layout | None) -> bool:
+        if info.metadata is None:
+            return layout is None or layout.is_doubtful(info.key)
+        # Metadata that states no form may have been lost in a copy by somebody else.
+        return form_of(info) is None and self._engine.policy.may_be_delta(info.key)
+
     def _known(self, bucket: str, info: ObjectInfo) -> ObjectInfo:
-        """An entry that states its form, or whose name says that it was never a delta."""
+        """An entry that states its form, or that is what it looks like."""
         if form_of(info) is None:
-            return _as_listed(info)
+            return as_listed(info)
         try:
             return describe(info).logical
         except IntegrityError as error:
@@ -79,8 +92,4 @@ class Lister:
     def _damaged(self, bucket: str, info: ObjectInfo, error: IntegrityError) -> ObjectInfo:
         # One damaged object must not hide all others, nor itself: it can still be deleted.
         self._engine.log.error("object_unreadable", bucket=bucket, key=info.key, reason=error.text)
-        return _as_listed(info)
-
-
-def _as_listed(info: ObjectInfo) -> ObjectInfo:
-    return replace(info, metadata=visible_metadata(info.metadata))
+        return as_listed(info)

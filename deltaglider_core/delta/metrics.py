@@ -53,10 +53,16 @@ class DeltaMetrics:
             "deltaglider_cache_misses", "References fetched from a backend.", registry=registry
         )
         self.cache_size = Gauge(
-            "deltaglider_cache_size_bytes", "Bytes in the reference cache.", registry=registry
+            "deltaglider_cache_size_bytes",
+            "Bytes in the reference cache.",
+            registry=registry,
+            multiprocess_mode="livesum",  # each worker has a cache of its own
         )
         self.cache_max = Gauge(
-            "deltaglider_cache_max_bytes", "Budget of the reference cache.", registry=registry
+            "deltaglider_cache_max_bytes",
+            "Budget of the reference cache.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     @classmethod

@@ -8,12 +8,18 @@ from ..errors import NoSuchKey, PreconditionFailed
 from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
 from .container import PEEK, has_magic
 from .engine import Engine
-from .forms import Stored, describe, describe_verbatim, form_of, visible_metadata
+from .forms import (
+    Stored,
+    as_listed,
+    describe,
+    describe_verbatim,
+    form_of,
+)
 from .opener import ObjectOpener
 from .record import Record, format_time, is_etag
 from .spooling import SpoolFullError, spool_body
 from .versions import Versions
-from .writer import ObjectWriter
+from .writer import ObjectWriter, alone
 
 
 class Optimiser:
@@ -88,39 +94,39 @@ class Optimiser:
         somebody who loses their metadata; then a delta is tried.
         """
         internal = {} if info.metadata is None else info.metadata.internal
-        info = replace(
-            info,
-            etag=internal.get("etag", info.etag),
-            metadata=visible_metadata(info.metadata),
-        )
+        info = replace(as_listed(info), etag=internal.get("etag", info.etag))
         try:
             if info.size >= PEEK:
-                await self._wrap(bucket, key, info)
+                info = await self._wrap(bucket, key, info) or info
             return await self.optimise(bucket, key, info) or info
         except Exception as error:
             self._engine.log.warning("optimise_failed", bucket=bucket, key=key, reason=repr(error))
             return info
 
-    async def _wrap(self, bucket: str, key: str, info: ObjectInfo) -> None:
+    async def _wrap(self, bucket: str, key: str, info: ObjectInfo) -> ObjectInfo | None:
+        """Wrap an object if its bytes need it and it is still ``info``; its new facts if so."""
         try:
             now, start = await self._versions.start_of(bucket, key, PEEK)
             stored = _verbatim(now)
             if not has_magic(start) or stored is None or stored.logical.etag != info.etag:
-                return
+                return None
             async with await self._inner.get_object(bucket, key) as physical:
                 if physical.info.etag != now.etag:
-                    return
+                    return None
                 record = Record(form="wrapped", size=now.size, etag=info.etag)
-                await self._writer.put_wrapped(
-                    bucket,
-                    key,
-                    aiter(physical),
-                    record,
-                    _rewritten(stored),
-                    Condition(if_match=now.etag),
-                )
+                async with alone() as undisturbed:
+                    if not undisturbed:
+                        return None
+                    return await self._writer.put_wrapped(
+                        bucket,
+                        key,
+                        self._writer.unless_changed(bucket, now, aiter(physical)),
+                        record,
+                        _rewritten(stored),
+                        Condition(if_match=now.etag),
+                    )
         except (PreconditionFailed, NoSuchKey):
-            return  # overwritten or deleted meanwhile
+            return None  # overwritten or deleted meanwhile
 
 
 def _verbatim(info: ObjectInfo) -> Stored | None:

@@ -84,6 +84,24 @@ class Versions:
             start += rest
         return parse_head(start[:length])
 
+    async def reference_of(self, bucket: str, stored: Stored) -> str | None:
+        """SHA-256 (hex) of the reference of a version; None if it needs none.
+
+        Raises:
+            ChangedError: Another version is there now.
+            NoSuchKey, IntegrityError
+        """
+        if stored.form != "delta" or stored.reference is not None:
+            return stored.reference
+        try:
+            info, start = await self.start_of(bucket, stored.physical.key, stored.head)
+        except InvalidRange as error:
+            raise ChangedError from error
+        if info.etag != stored.physical.etag:
+            raise ChangedError
+        head = await self.read_head(bucket, info, start)
+        return describe_head(info, head).reference
+
     async def start_of(self, bucket: str, key: str, length: int) -> tuple[ObjectInfo, bytes]:
         """The present version and its first ``length`` bytes. Raises ``InvalidRange`` if empty."""
         return await self._read(bucket, key, 0, length)

@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from ..errors import IntegrityError, NoSuchKey, PreconditionFailed
-from ..interfaces.codec import Codec
+from ..errors import PreconditionFailed
 from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
+from ..interfaces.writes import current_write
 from ..services import SpoolLease
-from .bodies import chain, file_chunks, split_start
-from .cache import ReferenceFile
+from .blobs import Blob, BlobMaker
+from .bodies import chain, split_start
 from .concurrency import run_owned
-from .container import PEEK, build_head, has_magic, root_of
-from .deletion import BucketDeletion
-from .encoder import EncodedBody, EncodingFailedError, encode
+from .container import PEEK, build_head, has_magic
+from .encoder import EncodingFailedError
 from .engine import Engine
 from .forms import VERBATIM, describe, fields_of, with_form
+from .layout import LayoutStore
 from .policy import MIN_SIZE
-from .record import Delta, Record, Reference, parse_time
-from .references import ReferenceStore, choose, family, references_prefix
+from .record import Record, Reference
+from .references import ReferenceStore, choose, family
 from .spooling import Spooled, SpoolFullError, spool_body
 from .versions import Versions
 
+#: References that are tried when one after the other turns out to be condemned.
+_MAX_REFUSALS = 4
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Blob:
-    """A delta, ready to be stored. ``created`` if its reference does not exist yet."""
+class _Choice:
+    """A reference that is held; None for the object itself."""
 
-    record: Record
-    head: bytes
-    body: EncodedBody
-    reference: Reference
-    created: bool
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return len(self.head) + self.body.stored
-
-    def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The bytes."""
-        return chain(self.head, file_chunks(self.body.path, self.body.stored))
+    reference: Reference | None
 
 
 class ObjectWriter:
@@ -55,13 +44,14 @@ class ObjectWriter:
         engine: Engine,
         versions: Versions,
         references: ReferenceStore,
-        deletion: BucketDeletion,
+        layouts: LayoutStore,
     ) -> None:
         self._inner = inner
         self._engine = engine
         self._versions = versions
         self._references = references
-        self._deletion = deletion
+        self._layouts = layouts
+        self._blobs = BlobMaker(inner, engine)
 
     async def put(
         self,
@@ -185,16 +175,9 @@ class ObjectWriter:
         form: Mapping[str, str],
         enforced: Condition | None,
     ) -> ObjectInfo:
-        info = await self._inner.put_object(
-            bucket,
-            key,
-            body,
-            size=size,
-            metadata=with_form(metadata, form),
-            condition=enforced,
-        )
+        info = await self._put(bucket, key, body, size, metadata, form, enforced)
         self._engine.metrics.decisions.labels("passthrough").inc()
-        return _logical(info, metadata, form)
+        return info
 
     # --- deltas ---------------------------------------------------------------------------
 
@@ -216,39 +199,69 @@ class ObjectWriter:
             condition: On the logical ETag.
             replaces: Instead: replace just this version, as the backend reported it.
         """
-        candidates = await self._references.candidates(bucket, key)
-        chosen = choose(candidates, family(key), spooled.sha256)
-        blob: _Blob | None = None
+        choice = await self._choose(bucket, key, spooled.sha256)
+        blob: Blob | None = None
         try:
-            blob = await self._encode(bucket, key, spooled, lease, chosen, metadata)
+            if choice is not None:
+                blob = await self._blobs.make(
+                    bucket, key, spooled, lease, choice.reference, metadata
+                )
         except EncodingFailedError as error:
             self._engine.log.warning(
                 "encoding_failed", bucket=bucket, key=key, reason=repr(error.__cause__ or error)
             )
-        if blob is None:
+        if blob is None or not await self._settle_reference(bucket, key, spooled, blob):
             return None
+        if replaces is None:
+            enforced = await self._versions.physical(bucket, key, condition)
+            return await self._commit(bucket, key, spooled, blob, blob.chunks(), metadata, enforced)
+        async with alone() as undisturbed:
+            if not undisturbed:
+                return None
+            conditional = self._inner.capabilities.conditional_writes
+            enforced = Condition(if_match=replaces.etag) if conditional else None
+            chunks = self.unless_changed(bucket, replaces, blob.chunks())
+            return await self._commit(bucket, key, spooled, blob, chunks, metadata, enforced)
+
+    async def _choose(self, bucket: str, key: str, sha256: str) -> _Choice | None:
+        """Choose a reference and hold it; None if the object cannot become a delta now."""
+        candidates = list(await self._references.candidates(bucket, key))
+        write = current_write.get()
+        for _ in range(_MAX_REFUSALS):
+            chosen = choose(candidates, family(key), sha256)
+            if write is None or chosen is None:
+                return _Choice(reference=chosen)
+            if await write.hold(chosen.key, chosen.size):
+                return _Choice(reference=chosen)
+            # Its collection has begun. To create it again is refused as well.
+            if chosen.sha256 == sha256:
+                return None
+            candidates = [each for each in candidates if each.reference != chosen]
+        return None
+
+    async def _settle_reference(self, bucket: str, key: str, spooled: Spooled, blob: Blob) -> bool:
+        """Create the reference of a delta if it is new; whether the delta may be stored."""
+        reference = blob.reference
         if blob.created:
+            write = current_write.get()
+            if write is not None and not await write.register(reference.key, reference.size):
+                return False
             await self._references.create(
                 bucket, key, spooled.chunks(), sha256=spooled.sha256, size=spooled.size
             )
-        if not await self._references.confirm(bucket, blob.reference):
+        if not await self._references.confirm(bucket, reference):
             self._engine.log.warning("reference_gone", bucket=bucket, key=key)
-            return None
-        if replaces is not None:
-            enforced = self._only_over(replaces)
-            chunks = self._unless_changed(bucket, replaces, blob.chunks())
-        else:
-            enforced = await self._versions.physical(bucket, key, condition)
-            chunks = blob.chunks()
-        return await self._commit(bucket, key, spooled, blob, chunks, metadata, enforced)
+            return False
+        return True
 
-    async def _unless_changed(
+    async def unless_changed(
         self, bucket: str, before: ObjectInfo, chunks: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
         """Let the last chunk pass only if ``before`` is still in place, metadata included.
 
         An ETag names bytes: the same bytes with other metadata, as an object copied onto
-        itself has, fulfil every condition on it.
+        itself has, fulfil every condition on it. What is recorded as a write is kept out by
+        ``WriteIntent.alone``; this is for everything else.
         """
         held = b""
         async for chunk in chunks:
@@ -260,129 +273,52 @@ class ObjectWriter:
             raise PreconditionFailed(fields={"Condition": "If-Match"})
         yield held
 
-    async def _encode(
-        self,
-        bucket: str,
-        key: str,
-        spooled: Spooled,
-        lease: SpoolLease,
-        chosen: Reference | None,
-        metadata: ObjectMetadata,
-    ) -> _Blob | None:
-        """Encode against the chosen reference, or against the object itself if there is none.
-
-        Errors of the backend propagate; whatever else goes wrong is ``EncodingFailedError``.
-        """
-        codec = self._engine.codec
-        if codec is None:
-            return None
-        reference = chosen or Reference(
-            key=references_prefix(key) + spooled.sha256, sha256=spooled.sha256, size=spooled.size
-        )
-        own = reference.sha256 == spooled.sha256
-        limit = self._engine.policy.ratio(bucket) * spooled.size
-        began = time.perf_counter()
-        try:
-            if own:
-                opened = self._engine.own_reference(spooled)
-            else:
-                opened = self._engine.reference(self._inner, bucket, reference)
-            async with opened as file:
-                try:
-                    body = await self._encode_with(codec, file, spooled, lease, limit)
-                finally:
-                    # The check of each window read the same map as the encoder did.
-                    damaged = await self._engine.cache.drop_if_damaged(file)
-                if damaged:
-                    raise IntegrityError("the reference was damaged in the cache")
-        except (IntegrityError, OSError) as error:
-            raise EncodingFailedError("reference cannot be used") from error
-        finally:
-            self._engine.metrics.encode.observe(time.perf_counter() - began)
-        if body is None:
-            return None
-        delta = Delta(
-            codec=codec.codec_id, reference=reference, stored=body.stored, root=root_of(body.groups)
-        )
-        modified = metadata.internal.get("modified")
-        record = Record(
-            form="delta",
-            size=spooled.size,
-            etag=metadata.internal.get("etag", spooled.md5),
-            sha256=spooled.sha256,
-            modified=None if modified is None else parse_time(modified),
-            delta=delta,
-        )
-        head = build_head(record, body.groups)
-        if len(head) + body.stored >= limit:
-            return None
-        return _Blob(
-            record=record, head=head, body=body, reference=reference, created=chosen is None
-        )
-
-    async def _encode_with(
-        self, codec: Codec, file: ReferenceFile, spooled: Spooled, lease: SpoolLease, limit: float
-    ) -> EncodedBody | None:
-        try:
-            async with self._engine.prepared.open(codec, file) as prepared:
-                return await encode(
-                    codec, prepared, file, spooled, lease.path("delta"), limit=limit
-                )
-        except FileNotFoundError as error:
-            # Another process dropped the file from a shared cache directory.
-            self._engine.cache.forget(file.sha256)
-            raise EncodingFailedError("reference left the cache") from error
-        except EncodingFailedError:
-            raise
-        except Exception as error:
-            raise EncodingFailedError("reference cannot be indexed") from error
-
     async def _commit(
         self,
         bucket: str,
         key: str,
         spooled: Spooled,
-        blob: _Blob,
+        blob: Blob,
         chunks: AsyncIterator[bytes],
         metadata: ObjectMetadata,
         enforced: Condition | None,
     ) -> ObjectInfo:
         fields = fields_of(blob.record, len(blob.head))
-        info = await self._inner.put_object(
-            bucket,
-            key,
-            chunks,
-            size=blob.size,
-            metadata=with_form(metadata, fields),
-            condition=enforced,
-        )
-        if not await self.is_safe(bucket, blob.reference):
-            # The bucket is being deleted, which takes the reference away: see deletion.py.
-            self._engine.log.warning("reference_lost", bucket=bucket, key=key)
-            try:
-                only = self._only_over(info)
-                return await self._put_spooled(bucket, key, spooled, metadata, only)
-            except (PreconditionFailed, NoSuchKey):
-                # This write happened and was followed by another: nobody reads it any more.
-                return _logical(info, metadata, fields)
+        info = await self._put(bucket, key, chunks, blob.size, metadata, fields, enforced)
         metrics = self._engine.metrics
         metrics.decisions.labels("reference" if blob.created else "delta").inc()
         metrics.ratio.observe(blob.size / spooled.size)
-        metrics.saved.inc(spooled.size - blob.size)
-        return _logical(info, metadata, fields)
+        if not blob.created:  # else its bytes are stored as the reference
+            metrics.saved.inc(spooled.size - blob.size)
+        return info
 
-    async def is_safe(self, bucket: str, reference: Reference) -> bool:
-        """Whether a delta that was just stored will keep its reference; see ``deletion.py``."""
-        if await self._deletion.announced(bucket):
-            return False
-        return await self._references.confirm(bucket, reference)
+    async def _put(
+        self,
+        bucket: str,
+        key: str,
+        body: AsyncIterator[bytes],
+        size: int | None,
+        metadata: ObjectMetadata,
+        form: Mapping[str, str],
+        enforced: Condition | None,
+    ) -> ObjectInfo:
+        whole = with_form(metadata, form)
+        await self._layouts.expect(bucket, key, whole.internal)
+        info = await self._inner.put_object(
+            bucket, key, body, size=size, metadata=whole, condition=enforced
+        )
+        return describe(replace(info, metadata=whole)).logical
 
-    def _only_over(self, info: ObjectInfo) -> Condition | None:
-        """The condition that replaces just the version ``info``, where the backend has it."""
-        conditional = self._inner.capabilities.conditional_writes
-        return Condition(if_match=info.etag) if conditional else None
 
+@asynccontextmanager
+async def alone() -> AsyncGenerator[bool]:
+    """Keep other mutations off the key of the present write; False if they came before.
 
-def _logical(info: ObjectInfo, metadata: ObjectMetadata, form: Mapping[str, str]) -> ObjectInfo:
-    """The object behind what the backend just reported to have stored."""
-    return describe(replace(info, metadata=with_form(metadata, form))).logical
+    Where mutations are not recorded, nothing can be kept off: True.
+    """
+    write = current_write.get()
+    if write is None:
+        yield True
+        return
+    async with write.alone() as undisturbed:
+        yield undisturbed

@@ -36,6 +36,8 @@ class Capabilities:
         server_side_copy: ``copy_object`` moves no bytes through this process.
         listing_metadata: Entries of ``list_objects`` carry ``metadata``.
         max_metadata_bytes: Most bytes of metadata (names and values) per object, or None.
+        late_commits: A write whose caller has died or given up may still be carried out, as by
+            a service behind a network. False only where that is impossible.
     """
 
     conditional_writes: bool = False
@@ -44,6 +46,7 @@ class Capabilities:
     server_side_copy: bool = False
     listing_metadata: bool = False
     max_metadata_bytes: int | None = None
+    late_commits: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +83,8 @@ class ObjectInfo:
         etag: Without quotes: an MD5 in hex, ``<hex>-<parts>``, or another opaque token.
         last_modified: Aware, UTC.
         metadata: None where a listing does not carry it.
+        stored_size: Bytes that the backend keeps for it, where a layer knows.
+        stored_as: ``delta`` or ``passthrough``, where a layer knows.
     """
 
     key: str
@@ -87,6 +92,8 @@ class ObjectInfo:
     etag: str
     last_modified: datetime
     metadata: ObjectMetadata | None = None
+    stored_size: int | None = None
+    stored_as: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,10 +220,15 @@ class PartInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompletedPart:
-    """A part as the client lists it in CompleteMultipartUpload; ``etag`` without quotes."""
+    """A part as the client lists it in CompleteMultipartUpload; ``etag`` without quotes.
+
+    Attributes:
+        size: Length in bytes, where the caller has looked it up.
+    """
 
     part_number: int
     etag: str
+    size: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,9 +31,10 @@ from ..interfaces.storage import (
     ObjectMetadata,
     StorageBackend,
 )
+from ..origin import origin
 from . import conditions, ranges, xml
 from .names import check_bucket_name, check_key, decode_path
-from .object_headers import metadata_of_request, new_write, refuse_unsupported
+from .object_headers import metadata_of_request, refuse_unsupported
 from .objects import MAX_SINGLE_PUT, precheck, whole
 from .response import S3Response, xml_response
 
@@ -158,15 +159,17 @@ async def _copy(
             raise PreconditionFailed("The source changed while it was being copied.")
         if metadata is None:
             kept = reader.info.metadata or ObjectMetadata()
-            metadata = ObjectMetadata(headers=kept.headers, user=kept.user, internal=new_write())
-        return await storage.put_object(
-            bucket,
-            key,
-            whole(reader),
-            size=reader.info.size,
-            metadata=metadata,
-            condition=condition,
-        )
+            metadata = ObjectMetadata(headers=kept.headers, user=kept.user)
+        payload = {"source_bucket": source.bucket, "source_key": source.key}
+        with origin(kind="ObjectCopied", payload=payload):
+            return await storage.put_object(
+                bucket,
+                key,
+                whole(reader),
+                size=reader.info.size,
+                metadata=metadata,
+                condition=condition,
+            )
 
 
 async def upload_part_copy(context: RequestContext) -> S3Response:

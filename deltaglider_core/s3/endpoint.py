@@ -27,9 +27,11 @@ from ..errors import (
 )
 from ..interfaces.admission import RequestFacts
 from ..interfaces.auth import ANONYMOUS, Principal
+from ..origin import origin
 from . import handlers
 from .names import MAX_KEY_BYTES, check_bucket_name, check_key, parse_query, split_path
 from .operations import ACTIONS, OPEN_OPERATIONS, find_operation
+from .replay import signature_of
 from .response import S3Response, is_sendable
 from .sigv4_evidence import with_hoisted_headers
 from .wire import Exchange
@@ -87,19 +89,7 @@ class S3Endpoint:
     async def _serve(
         self, request: S3Request, pipeline: Pipeline, exchange: Exchange
     ) -> S3Response:
-        facts = RequestFacts(
-            method=request.method,
-            operation=request.operation,
-            bucket=request.bucket,
-            key=request.key,
-            client_ip=request.client_ip,
-            has_credentials=request.has_credentials,
-        )
-        admit(pipeline.admission_rules, facts)
-        await all_pass(pipeline.gates_before_auth, lambda gate: gate.check(request, None))
-        principal = await _authenticate(request, pipeline)
-        exchange.log_fields["user"] = principal.name
-        await all_pass(pipeline.gates_after_auth, lambda gate: gate.check(request, principal))
+        principal = await identify(request, pipeline, exchange)
         context = RequestContext(request=request, principal=principal, pipeline=pipeline)
         if request.operation not in OPEN_OPERATIONS:
             if request.bucket:
@@ -107,7 +97,9 @@ class S3Endpoint:
             if request.key:
                 check_key(request.key)
             context.authorize(ACTIONS[request.operation], request.bucket, request.key)
-        return await handlers.HANDLERS[request.operation](context)
+        window = pipeline.settings.advanced.replay_window_seconds
+        with origin(bucket=request.bucket, signature=signature_of(request, principal, window)):
+            return await handlers.HANDLERS[request.operation](context)
 
     def _render_error(
         self, error: S3Error, scope: Mapping[str, Any], exchange: Exchange, request_id: str
@@ -130,6 +122,28 @@ class S3Endpoint:
             headers={"Content-Type": "application/xml", **error.headers},
             body=render_error(error, resource=resource, request_id=request_id),
         )
+
+
+async def identify(request: S3Request, pipeline: Pipeline, exchange: Exchange) -> Principal:
+    """Admission, gates and authentication; who sends the request, verified.
+
+    Raises:
+        S3Error: The request is refused.
+    """
+    facts = RequestFacts(
+        method=request.method,
+        operation=request.operation,
+        bucket=request.bucket,
+        key=request.key,
+        client_ip=request.client_ip,
+        has_credentials=request.has_credentials,
+    )
+    admit(pipeline.admission_rules, facts)
+    await all_pass(pipeline.gates_before_auth, lambda gate: gate.check(request, None))
+    principal = await _authenticate(request, pipeline)
+    exchange.log_fields["user"] = principal.name
+    await all_pass(pipeline.gates_after_auth, lambda gate: gate.check(request, principal))
+    return principal
 
 
 async def _authenticate(request: S3Request, pipeline: Pipeline) -> Principal:

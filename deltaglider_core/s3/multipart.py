@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..context import RequestContext, S3Request
-from ..errors import EntityTooLarge, InvalidArgument, InvalidRequest, NoSuchUpload
-from ..interfaces.storage import CompletedPart, PartPage, UploadPage
+from ..errors import (
+    EntityTooLarge,
+    InvalidArgument,
+    InvalidRequest,
+    NoSuchKey,
+    NoSuchUpload,
+    PreconditionFailed,
+)
+from ..interfaces.storage import CompletedPart, Condition, PartPage, UploadPage
 from ..services import run_blocking
 from . import conditions, xml
 from .copying import slow_xml
@@ -93,12 +101,14 @@ async def complete_multipart_upload(context: RequestContext) -> S3Response:
     document = await read_limited(payload, MAX_COMPLETE_BODY)
     listed = await run_blocking(xml.parse_complete_multipart, document)
     xml.check_part_order([part.part_number for part in listed])
-    parts = [CompletedPart(part_number=p.part_number, etag=p.etag) for p in listed]
+    parts: Sequence[CompletedPart] = [
+        CompletedPart(part_number=p.part_number, etag=p.etag) for p in listed
+    ]
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
     if condition is not None:
-        await precheck(storage, bucket, request.key, condition)
-    await _check_size(context, upload_id, parts)
+        await _precheck(context, upload_id, condition)
+    parts = await _with_sizes(context, upload_id, parts)
 
     async def complete() -> bytes:
         info = await storage.complete_multipart_upload(
@@ -111,10 +121,28 @@ async def complete_multipart_upload(context: RequestContext) -> S3Response:
     return await slow_xml(complete, request)
 
 
-async def _check_size(
+async def _precheck(context: RequestContext, upload_id: str, condition: Condition) -> None:
+    """Refuse early what the storage would refuse, but never the repetition of a success."""
+    storage, bucket = context.storage()
+    key = context.request.key
+    try:
+        await precheck(storage, bucket, key, condition)
+    except (PreconditionFailed, NoSuchKey):
+        try:
+            await storage.list_parts(bucket, key, upload_id, max_parts=1)
+        except NoSuchUpload:
+            # Completed already, perhaps: the storage knows whether this is a repetition.
+            return
+        raise
+
+
+async def _with_sizes(
     context: RequestContext, upload_id: str, parts: Sequence[CompletedPart]
-) -> None:
+) -> Sequence[CompletedPart]:
     """Hold the size of the whole against what the client announced and what is allowed.
+
+    Returns:
+        The parts; with their sizes if these had to be looked up.
 
     Raises:
         InvalidRequest: ``x-amz-mp-object-size`` differs.
@@ -129,12 +157,14 @@ async def _check_size(
         )
     limit = context.pipeline.settings.advanced.max_object_size
     if announced is None and len(parts) * min(MAX_SINGLE_PUT, limit) <= limit:
-        return
+        return parts
     try:
-        size = await _size_of(context, upload_id, parts)
+        sizes = await _sizes_of(context, upload_id)
     except NoSuchUpload:
         # Completed already, perhaps: the storage knows whether this is a repetition.
-        return
+        return parts
+    sized = [replace(part, size=sizes.get(part.part_number)) for part in parts]
+    size = sum(part.size or 0 for part in sized)
     if announced is not None and int(announced) != size:
         raise InvalidRequest(
             f"The provided 'x-amz-mp-object-size' header value {announced} does not match what "
@@ -142,19 +172,20 @@ async def _check_size(
         )
     if size > limit:
         raise EntityTooLarge(fields={"ProposedSize": str(size), "MaxSizeAllowed": str(limit)})
+    return sized
 
 
-async def _size_of(context: RequestContext, upload_id: str, parts: Sequence[CompletedPart]) -> int:
+async def _sizes_of(context: RequestContext, upload_id: str) -> dict[int, int]:
     storage, bucket = context.storage()
-    listed = {part.part_number for part in parts}
-    size, marker = 0, 0
+    sizes: dict[int, int] = {}
+    marker = 0
     while True:
         page = await storage.list_parts(
             bucket, context.request.key, upload_id, part_number_marker=marker, max_parts=1000
         )
-        size += sum(part.size for part in page.parts if part.part_number in listed)
+        sizes.update({part.part_number: part.size for part in page.parts})
         if page.next_marker is None:
-            return size
+            return sizes
         marker = page.next_marker
 
 

@@ -6,7 +6,6 @@ Source: AWS, "PutObject", "GetObject" and "Working with object metadata".
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 
 from ..context import S3Request
@@ -139,12 +138,7 @@ def metadata_of_request(request: S3Request) -> ObjectMetadata:
         raise MetadataTooLarge(
             fields={"Size": str(_bytes_of(stored)), "MaxSizeAllowed": str(MAX_STORED_HEADER_BYTES)}
         )
-    return ObjectMetadata(headers=stored, user=user, internal=new_write())
-
-
-def new_write() -> dict[str, str]:
-    """Internal metadata of a new write: its random id."""
-    return {"write-id": secrets.token_hex(16)}
+    return ObjectMetadata(headers=stored, user=user)
 
 
 def _checked(name: str, value: str) -> str:

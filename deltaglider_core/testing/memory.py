@@ -172,7 +172,10 @@ class MemoryBackend(StorageBackend):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            conditional_writes=True, conditional_deletes=True, listing_metadata=True
+            conditional_writes=True,
+            conditional_deletes=True,
+            listing_metadata=True,
+            late_commits=False,
         )
 
     async def list_buckets(self) -> Sequence[BucketInfo]:

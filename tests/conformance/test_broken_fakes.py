@@ -109,8 +109,34 @@ EXPECTED: dict[str, set[str]] = {
     "TestRuleRaises": {"test_deterministic", "test_examples", "test_total"},
     "TestRuleWithoutError": {"test_total"},
     "TestShortBodyAccepted": {"test_failing_part", "test_short_body"},
+    "TestSinkCannotBeCancelled": {"test_cancellation"},
+    "TestSinkForgetsWhatWasCancelled": {"test_cancellation"},
+    "TestSinkGivesUp": {"test_failure"},
+    "TestSinkRaisesWhatItLikes": {"test_failure"},
+    "TestSinkRefusesRepetition": {"test_overlap", "test_repeated_batch"},
+    "TestSinkReturnsTooEarly": {
+        "test_cancellation",
+        "test_deliver",
+        "test_deliver_many",
+        "test_failure",
+        "test_repeated_batch",
+        "test_strange_events",
+    },
+    "TestSinkSendsBackwards": {
+        "test_cancellation",
+        "test_deliver",
+        "test_deliver_many",
+        "test_failure",
+        "test_repeated_batch",
+        "test_strange_events",
+    },
+    "TestSinkSwallowsFailures": {"test_failure"},
+    "TestSinkTakesTheFirstHundred": {"test_deliver_many"},
+    "TestSinkWaitsForAYear": {"test_failure"},
+    "TestSinkWantsAsciiKeys": {"test_strange_events"},
     "TestSoundAuthenticator": set(),
     "TestSoundBackend": set(),
+    "TestSoundSink": set(),
     "TestStoreMatchesPrefix": {"test_unknown_key"},
     "TestStoreRaisesOnUnknown": {"test_unknown_key"},
     "TestStoreShowsSecret": {"test_no_secret_in_repr"},
@@ -118,7 +144,7 @@ EXPECTED: dict[str, set[str]] = {
     "TestVisibleTooEarly": {"test_failing_part", "test_invisible_until_complete"},
 }
 
-FAKES = ("broken_backends.py", "broken_parts.py")
+FAKES = ("broken_backends.py", "broken_parts.py", "broken_sinks.py")
 
 INI = """
 [pytest]

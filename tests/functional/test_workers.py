@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.processes import is_running, process_of, workers_of
 from support.raw import Connection, RawClient
-from support.samples import MIB, noise, release
+from support.samples import MIB, noise, release, wait_until
 from support.server import ServerProcess
 
 BUCKET = "workers"
-
-
-def process_of(server: ServerProcess, connection: Connection) -> int:
-    """The process that has accepted a connection, found by its socket."""
-    local = connection.local_port
-    inode = None
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1].endswith(f":{server.port:04X}") and fields[2].endswith(f":{local:04X}"):
-            inode = fields[9]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            found = [link.readlink().name for link in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if f"socket:[{inode}]" in found:
-            return int(process.name)
-    raise AssertionError("nobody has accepted the connection")
 
 
 class Pair:
@@ -43,7 +28,7 @@ class Pair:
             connection = self.raw.connect()
             connection.send_head("HEAD", "/", {"host": "x"})
             assert connection.answer().status == 200
-            process = process_of(server, connection)
+            process = process_of(server.port, connection.local_port, workers_of(server.pid))
             if process in self.connections:
                 self.idle.append(connection)
             else:
@@ -128,6 +113,16 @@ def test_one_creator_of_many(pair: Pair) -> None:
     assert set(statuses) <= {200, 409, 412}
 
 
-def test_metrics_of_each_worker(pair: Pair) -> None:
-    for worker in (0, 1):
-        assert b"deltaglider_http_requests_total" in pair.request(worker, "GET", "/_/metrics").body
+def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, arguments=["--workers", "2"]).start()
+    workers = workers_of(server.pid)
+    assert len(workers) == 2
+    try:
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(is_running, workers)), "the workers have ended")
+        assert server.log_text().count("the supervisor is gone") == 2
+    finally:
+        server.kill()
+    # The port is free, and what the dead have left is no hindrance.
+    with server:
+        assert RawClient(server).request("PUT", f"/{BUCKET}").status == 200

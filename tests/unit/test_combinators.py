@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from deltaglider_core.combinators import all_pass, deny_wins, first_hit, first_hit_sync, nest
+from deltaglider_core.combinators import (
+    all_pass,
+    deny_wins,
+    fan_out,
+    first_hit,
+    first_hit_sync,
+    nest,
+)
 from deltaglider_core.errors import AccessDenied, SlowDown
 from deltaglider_core.interfaces.auth import Decision
 from deltaglider_core.interfaces.storage import StorageLayer
@@ -81,3 +90,43 @@ async def test_all_pass_stops_at_the_first_refusal() -> None:
     with pytest.raises(SlowDown):
         await all_pass(["a", "full", "never"], check)
     assert asked == ["a", "b", "a", "full"]
+
+
+async def test_fan_out_runs_all_at_once_and_keeps_their_errors_apart() -> None:
+    started: list[int] = []
+    failed: list[tuple[int, str]] = []
+    together = asyncio.Event()
+
+    async def run(number: int) -> None:
+        started.append(number)
+        if len(started) == 3:
+            together.set()
+        await together.wait()
+        if number == 2:
+            raise AccessDenied("two")
+
+    async with asyncio.timeout(10):
+        await fan_out([1, 2, 3], run, lambda number, error: failed.append((number, str(error))))
+    assert sorted(started) == [1, 2, 3]
+    assert failed == [(2, "two")]
+    await fan_out([], run, lambda number, error: None)
+
+
+async def test_fan_out_is_cancelled_as_a_whole() -> None:
+    ended: list[int] = []
+    started = asyncio.Event()
+
+    async def run(number: int) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(number)
+
+    task = asyncio.ensure_future(fan_out([1, 2], run, lambda number, error: None))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(ended) == [1, 2]

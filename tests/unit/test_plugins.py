@@ -72,7 +72,7 @@ def test_the_built_in_features_come_through_the_same_hooks(site: FakeSite) -> No
 
 
 def test_every_hook_has_a_stage_and_a_complete_docstring() -> None:
-    hooks = {name for name in vars(HookSpecs) if name.startswith("dg_")}
+    hooks = {name for name in dir(HookSpecs) if name.startswith("dg_")}
     assert hooks == {f"dg_{stage}" for stage in STAGES}
     for name in hooks:
         text = inspect.getdoc(getattr(HookSpecs, name)) or ""

@@ -330,6 +330,6 @@ def test_the_reference_has_a_row_for_every_setting() -> None:
     assert "true or false" in by_path["storage.buckets.<name>.compression"]
     assert "0 to 1" in by_path["storage.buckets.<name>.max_delta_ratio"]
     sections = {"access", "admission", "advanced", "storage", "storage.buckets"}
-    sections |= {"advanced.plugins", "advanced.xdelta3"}
+    sections |= {"advanced.plugins", "advanced.xdelta3", "advanced.event_file"}
     paths = {".".join(path) for path, _ in walk(assemble_settings(load_plugins()))}
     assert paths - sections == set(by_path)

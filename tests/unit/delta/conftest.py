@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -15,6 +16,7 @@ import zstandard
 
 from deltaglider_core.delta.layer import DeltaLayer, open_engine
 from deltaglider_core.delta.policy import DeltaPolicy
+from deltaglider_core.delta.references import family, references_prefix
 from deltaglider_core.errors import CorruptDelta
 from deltaglider_core.interfaces.codec import Codec, EncodedWindow
 from deltaglider_core.interfaces.storage import (
@@ -222,6 +224,13 @@ class World:
         await self.inner.put_object(
             self.bucket, key, body(data), size=len(data), metadata=metadata(internal=internal)
         )
+
+    async def plant_reference(self, data: bytes, key: str = "app.zip") -> str:
+        """Put a reference for the family of ``key`` there; returns its key."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = references_prefix(key) + sha256
+        await self.plant(name, data, {"form": "reference", "sha256": sha256, "source": family(key)})
+        return name
 
     def logged(self, event: str) -> list[Mapping[str, object]]:
         return [fields for _, name, fields in self.log if name == event]

@@ -81,8 +81,10 @@ async def test_a_delta_copied_where_none_is_taken_is_decoded(make_world: MakeWor
         assert await world.get("x.zip") == data
         world.bucket = "bucket"
     keys = world.memory.keys("other")
-    assert len(keys) == 2  # with a reference of its own
-    assert keys[0].startswith(".deltaglider/refs/")
+    # With a reference of its own, and the fact that makes listings look at it.
+    assert keys[0] == ".deltaglider/layout/suffix/zip"
+    assert keys[1].startswith(".deltaglider/refs/")
+    assert keys[2:] == ["x.zip"]
 
 
 async def test_a_verbatim_object_becomes_a_delta_under_a_name_that_takes_them(

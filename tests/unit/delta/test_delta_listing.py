@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaglider_core.delta.hidden import any_visible, list_visible
+from deltaglider_core.delta.layout import MARKER
 from deltaglider_core.errors import NoSuchBucket, ServiceUnavailable
 from deltaglider_core.interfaces.storage import ObjectInfo, ObjectPage, StorageBackend
 from deltaglider_core.testing import MemoryBackend, body, metadata
@@ -163,10 +164,11 @@ async def test_listing_metadata_is_not_asked_for_twice(world: World) -> None:
     assert [call[0] for call in world.memory.calls] == ["list_objects"]
 
 
-async def test_without_listing_metadata_only_candidates_are_asked_for(
+async def test_without_listing_metadata_only_doubtful_suffixes_are_asked_for(
     make_world: MakeWorld, bare_backend: Any
 ) -> None:
     world = await make_world(inner=bare_backend)
+    await world.plant(MARKER, b"")
     await fill(world)
     world.memory.calls.clear()
     await world.layer.list_objects("bucket")

@@ -37,6 +37,7 @@ _CAPABILITIES = Capabilities(
     conditional_deletes=True,
     listing_metadata=True,
     server_side_copy=True,
+    late_commits=False,
 )
 
 

@@ -8,6 +8,7 @@ from .auth import (
     CredentialStoreConformance,
 )
 from .codec import CodecConformance
+from .events import EventSinkConformance
 from .layer import LayerConformance
 from .plugin import PluginConformance
 from .routing import RouterConformance
@@ -19,6 +20,7 @@ __all__ = [
     "AuthorizerConformance",
     "CodecConformance",
     "CredentialStoreConformance",
+    "EventSinkConformance",
     "LayerConformance",
     "PluginConformance",
     "RouterConformance",

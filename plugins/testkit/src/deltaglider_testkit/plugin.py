@@ -89,7 +89,7 @@ class PluginConformance:
             assert self.hooks_of(entry.load()), f"{entry.value} implements no hook"
 
     def test_known_hooks(self, entry_points: list[metadata.EntryPoint]) -> None:
-        known = {name for name in vars(HookSpecs) if name.startswith("dg_")}
+        known = {name for name in dir(HookSpecs) if name.startswith("dg_")}
         for entry in entry_points:
             module = entry.load()
             defined = {name for name in vars(module) if name.startswith("dg_")}

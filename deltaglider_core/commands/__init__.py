@@ -1,0 +1,1 @@
+"""Commands that work on the state or the storage of a configured service, served or not."""

@@ -1,0 +1,408 @@
+"""Transactions on intents: begin, settle, give up, examine.
+
+Every function runs inside ``Database.write`` with the bucket's number as scope, so those on one
+bucket follow one another in all processes.
+
+Two intents on one key at the same time are *contended*: the order in which their writes reached
+the backend is not known. Then none of them says what is at the key. Each journals its own event,
+and looks at the key after its own write has ended; the answer counts only if nobody settled the
+key meanwhile (``disturbed``). The last of them looks after all writes have ended, so its answer
+is right, and one that begins later is contended itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    literal,
+    select,
+    update,
+)
+
+from ..errors import DeltaGliderError, QuotaExceeded
+from ..origin import Signature
+from . import events, signatures, sums, uploads
+from .sums import Facts
+from .tables import buckets, intents
+
+
+class BucketGoneError(DeltaGliderError):
+    """The bucket of this id takes no writes (any more): look up which one has the name now."""
+
+
+class KeyBusyError(DeltaGliderError):
+    """Somebody rewrites the key in place: try again in a moment."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """What is journaled about a mutation that happened."""
+
+    kind: str
+    bucket: str
+    source: str
+    payload: Mapping[str, Any]
+
+    def dump(self) -> str:
+        """As JSON, for an intent."""
+        return json.dumps([self.kind, self.bucket, self.source, dict(self.payload)])
+
+    @classmethod
+    def load(cls, text: str) -> Event:
+        """The opposite of ``dump``."""
+        kind, bucket, source, payload = json.loads(text)
+        return cls(kind=kind, bucket=bucket, source=source, payload=payload)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intent:
+    """A mutation that is to begin.
+
+    Attributes:
+        bucket: Number of the bucket in the database.
+        kind: ``put``, ``copy``, ``delete``, ``complete``.
+        process: Id of this process.
+        size: Logical bytes of what is written, which count against the quota at once.
+        event: Journaled if it happened although nobody was left to say so; the sizes may be
+            missing in it.
+        upload: Id of the multipart upload that it completes.
+        parts: Fingerprint of the list of parts that is completed.
+        quota: Most logical bytes of the bucket; None without a limit.
+    """
+
+    write_id: str
+    bucket: int
+    key: bytes
+    kind: str
+    process: str
+    size: int
+    event: Event | None
+    upload: str | None = None
+    parts: str | None = None
+    quota: int | None = None
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Present:
+    """What is at a key.
+
+    Attributes:
+        write_id: Of the write that put it there; None if it was none of ours.
+        facts: What counts of it.
+        etag, modified: As clients see them; the time in seconds of Unix time.
+        stored_as: ``delta`` or ``passthrough``.
+    """
+
+    write_id: str | None
+    facts: Facts
+    etag: str
+    modified: float
+    stored_as: str
+
+    def payload(self) -> dict[str, Any]:
+        """What an event says of it."""
+        return {
+            "content_length": self.facts.size,
+            "storage_type": self.stored_as,
+            "etag": self.etag,
+        }
+
+
+_PEERS = select(
+    intents.c.write_id, intents.c.exclusive, intents.c.contended, intents.c.disturbed
+).where(intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
+_STATE = select(buckets.c.state).where(buckets.c.number == bindparam("b"))
+_COLUMNS = (
+    "write_id",
+    "bucket",
+    "key",
+    "kind",
+    "process",
+    "started",
+    "state",
+    "size",
+    "contended",
+    "exclusive",
+    "disturbed",
+    "upload",
+    "event",
+)
+_INSERT = insert(intents)
+# The usual case in one statement: the bucket is there and nobody else is at the key.
+_INSERT_ALONE = (
+    insert(intents)
+    .from_select(
+        list(_COLUMNS),
+        select(*(bindparam(f"v_{name}", type_=intents.c[name].type) for name in _COLUMNS)).where(
+            exists(
+                select(literal(1)).where(
+                    buckets.c.number == bindparam("b"), buckets.c.state == "active"
+                )
+            ),
+            ~exists(
+                select(literal(1)).where(
+                    intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k")
+                )
+            ),
+        ),
+    )
+    .execution_options(preserve_rowcount=True)
+)
+_CONTEND = (
+    update(intents)
+    .where(intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
+    .values(contended=True)
+)
+_DISTURB = (
+    update(intents)
+    .where(intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
+    .values(disturbed=intents.c.disturbed + 1)
+)
+_END_ALONE = delete(intents).where(
+    intents.c.write_id == bindparam("w"), intents.c.contended.is_(False)
+)
+_END = delete(intents).where(intents.c.write_id == bindparam("w"))
+_FIND = select(intents).where(intents.c.write_id == bindparam("w"))
+_RECHECK = (
+    update(intents)
+    .where(intents.c.write_id == bindparam("w"))
+    .values(state="recheck", event=None, reference=None, due=None)
+)
+
+
+def begin(connection: Connection, now: float, intent: Intent) -> None:
+    """Commit to a mutation.
+
+    Raises:
+        BucketGoneError, KeyBusyError
+        QuotaExceeded: Nothing may be written.
+        ReplayedRequest: The signature has changed something already.
+        NoSuchUpload, UploadChangedError: The upload to complete is not open.
+    """
+    if intent.signature is not None:
+        signatures.check(connection, now, intent.signature)
+    if intent.upload is not None:
+        uploads.check(connection, intent.bucket, intent.upload)
+    if intent.quota is not None:
+        _check_quota(connection, intent, intent.quota)
+    values = {
+        "write_id": intent.write_id,
+        "bucket": intent.bucket,
+        "key": intent.key,
+        "kind": intent.kind,
+        "process": intent.process,
+        "started": now,
+        "state": "open",
+        "size": intent.size,
+        "contended": False,
+        "exclusive": False,
+        "disturbed": 0,
+        "upload": intent.upload,
+        "event": None if intent.event is None else intent.event.dump(),
+    }
+    place = {"b": intent.bucket, "k": intent.key}
+    alone = {f"v_{name}": value for name, value in values.items()}
+    if connection.execute(_INSERT_ALONE, {**alone, **place}).rowcount != 1:
+        if connection.execute(_STATE, place).scalar() != "active":
+            raise BucketGoneError
+        peers = connection.execute(_PEERS, place).all()
+        if any(peer.exclusive for peer in peers):
+            raise KeyBusyError
+        connection.execute(_CONTEND, place)
+        connection.execute(_INSERT, {**values, "contended": True})
+    if intent.signature is not None:
+        signatures.claim(connection, now, intent.signature)
+    if intent.upload is not None:
+        uploads.completing(connection, now, intent.upload, intent.parts or "")
+
+
+def _check_quota(connection: Connection, intent: Intent, quota: int) -> None:
+    if intent.kind == "delete":
+        return
+    if quota == 0:
+        raise QuotaExceeded("The quota of the bucket is 0: nothing can be written to it.")
+    after = sums.size_at_most(connection, intent.bucket, intent.key, intent.size)
+    if after > quota:
+        raise QuotaExceeded(
+            f"The bucket has a quota of {quota} bytes; with this object of {intent.size} bytes "
+            f"and what is being written it could reach {after}."
+        )
+
+
+def settle(
+    connection: Connection, now: float, intent: Intent, present: Present | None, event: Event | None
+) -> str | None:
+    """End a mutation that happened.
+
+    Args:
+        present: What it left at the key; None for nothing.
+        event: What is journaled; None if nothing changed.
+
+    Returns:
+        None, or the write id of an intent that waits until somebody looked at the key.
+    """
+    w = intent.write_id
+    if intent.upload is not None and present is not None:
+        uploads.completed(connection, now, intent.upload, present, intent.parts)
+    if connection.execute(_END_ALONE, {"w": w}).rowcount == 1:
+        sums.put(connection, intent.bucket, intent.key, present.facts if present else None)
+        _journal(connection, now, w, intent.key, event)
+        return None
+    if connection.execute(_RECHECK, {"w": w}).rowcount == 1:
+        _journal(connection, now, w, intent.key, event)
+        return w
+    # This process was taken for dead and somebody looked at the key, perhaps before this write
+    # had reached it.
+    if not events.has(connection, w):
+        _journal(connection, now, w, intent.key, event)
+    _check_again(connection, now, intent)
+    return w
+
+
+def _journal(
+    connection: Connection, now: float, write_id: str, key: bytes, event: Event | None
+) -> None:
+    if event is not None:
+        events.append(
+            connection,
+            now=now,
+            write_id=write_id,
+            kind=event.kind,
+            bucket=event.bucket,
+            key=key,
+            source=event.source,
+            payload=event.payload,
+        )
+
+
+def _check_again(connection: Connection, now: float, intent: Intent) -> None:
+    connection.execute(_CONTEND, {"b": intent.bucket, "k": intent.key})
+    connection.execute(
+        _INSERT,
+        {
+            "write_id": intent.write_id,
+            "bucket": intent.bucket,
+            "key": intent.key,
+            "kind": intent.kind,
+            "process": intent.process,
+            "started": now,
+            "state": "recheck",
+            "size": intent.size,
+            "contended": True,
+            "exclusive": False,
+            "disturbed": 0,
+            "upload": intent.upload,
+            "event": None,
+        },
+    )
+
+
+def give_up(connection: Connection, now: float, intent: Intent) -> None:
+    """End a mutation that certainly did not happen, nor will."""
+    connection.execute(_END, {"w": intent.write_id})
+    if intent.upload is not None:
+        uploads.reopened(connection, now, intent.upload)
+    if intent.signature is not None:
+        signatures.give_back(connection, intent.signature)
+
+
+def doubt(connection: Connection, intent: Intent, due: float) -> None:
+    """Leave a mutation whose outcome nobody knows to be examined, not before ``due``."""
+    connection.execute(
+        update(intents)
+        .where(intents.c.write_id == intent.write_id, intents.c.state == "open")
+        .values(state="doubt", due=due, exclusive=False)
+    )
+    if intent.signature is not None:
+        # The client was told that it failed, and may repeat it.
+        signatures.give_back(connection, intent.signature)
+
+
+def isolate(connection: Connection, intent: Intent) -> bool:
+    """Keep others from beginning on the key; False if another one has been there."""
+    row = connection.execute(_FIND, {"w": intent.write_id}).first()
+    if row is None or row.contended or row.disturbed:
+        return False
+    connection.execute(
+        update(intents).where(intents.c.write_id == intent.write_id).values(exclusive=True)
+    )
+    return True
+
+
+def release(connection: Connection, intent: Intent) -> None:
+    """Let others begin again."""
+    connection.execute(
+        update(intents).where(intents.c.write_id == intent.write_id).values(exclusive=False)
+    )
+
+
+def examined(
+    connection: Connection, now: float, row: Any, present: Present | None, *, delete_counts: bool
+) -> bool:
+    """Take note of a look at the key of an intent, and end the intent.
+
+    Args:
+        row: The intent as it was read before the look.
+        present: What the look found; None for nothing.
+        delete_counts: Whether a key without a row may have had an object nevertheless.
+
+    Returns:
+        False if somebody was faster: look again, or find the intent gone.
+    """
+    current = connection.execute(_FIND, {"w": row.write_id}).first()
+    if current is None:
+        return True
+    if current.disturbed != row.disturbed or current.state != row.state:
+        return False
+    if current.state != "recheck":
+        if current.kind == "delete":
+            known = sums.find(connection, current.bucket, current.key)
+            had = delete_counts if known is None else known.facts is not None
+            happened = present is None and had
+        else:
+            happened = present is not None and present.write_id == current.write_id
+        if happened and current.event is not None:
+            _journal(connection, now, row.write_id, current.key, _event_of(current, present))
+        if current.upload is not None:
+            if happened and present is not None:
+                uploads.completed(connection, now, current.upload, present)
+            else:
+                uploads.reopened(connection, now, current.upload)
+    connection.execute(_END, {"w": row.write_id})
+    sums.put(connection, current.bucket, current.key, present.facts if present else None)
+    connection.execute(_DISTURB, {"b": current.bucket, "k": current.key})
+    return True
+
+
+def _event_of(row: Any, present: Present | None) -> Event:
+    event = Event.load(row.event)
+    if present is None:
+        return event
+    payload = {**event.payload, **present.payload()}
+    return Event(kind=event.kind, bucket=event.bucket, source=event.source, payload=payload)
+
+
+__all__ = [
+    "BucketGoneError",
+    "Event",
+    "Intent",
+    "KeyBusyError",
+    "Present",
+    "begin",
+    "doubt",
+    "examined",
+    "give_up",
+    "isolate",
+    "release",
+    "settle",
+]

@@ -1,0 +1,71 @@
+"""Signatures that have changed something: each may do so once, in all processes together."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from ..errors import ReplayedRequest
+from ..origin import Signature
+from .tables import signatures
+
+#: A signature names a second; for so long after its first use another call of the same SDK may
+#: bring it again. An attacker could pass for one, and repeat what happened a moment ago.
+SAME_SECONDS = 2.0
+
+#: Forgotten in one transaction.
+_BATCH = 5000
+
+_FIND = select(signatures.c.request, signatures.c.expires).where(
+    signatures.c.digest == bindparam("d")
+)
+_INSERT = insert(signatures)
+
+
+def check(connection: Connection, now: float, signature: Signature) -> None:
+    """Raise ``ReplayedRequest`` if another request has brought the signature."""
+    found = connection.execute(_FIND, {"d": signature.digest}).first()
+    if found is None or found.expires <= now:
+        return
+    request, _, call = found.request.partition(":")
+    if request == signature.request_id:
+        return
+    seen = found.expires - signature.window
+    another_call = bool(call and signature.call) and call != signature.call
+    if not (another_call and now - seen < SAME_SECONDS):
+        raise ReplayedRequest
+
+
+def claim(connection: Connection, now: float, signature: Signature) -> None:
+    """Remember a signature that was checked in the same transaction."""
+    found = connection.execute(_FIND, {"d": signature.digest}).first()
+    if found is not None:
+        if found.expires > now:
+            return
+        connection.execute(delete(signatures).where(signatures.c.digest == signature.digest))
+    connection.execute(
+        _INSERT,
+        {
+            "digest": signature.digest,
+            "request": f"{signature.request_id}:{signature.call}",
+            "expires": now + signature.window,
+        },
+    )
+
+
+def give_back(connection: Connection, signature: Signature) -> None:
+    """Forget the signature of a request that changed nothing; its client may repeat it."""
+    connection.execute(
+        delete(signatures).where(
+            signatures.c.digest == signature.digest,
+            signatures.c.request == f"{signature.request_id}:{signature.call}",
+        )
+    )
+
+
+def forget(connection: Connection, now: float) -> int:
+    """Drop signatures whose time is over; returns how many, at most 5,000."""
+    old = select(signatures.c.digest).where(signatures.c.expires < now).limit(_BATCH)
+    return connection.execute(delete(signatures).where(signatures.c.digest.in_(old))).rowcount
+
+
+__all__ = ["SAME_SECONDS", "check", "claim", "forget", "give_back"]

@@ -1,0 +1,180 @@
+"""One mutation from its intent to its settlement, as the storage layers see it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import SlowDown
+from ..tasks import cancel_all
+from . import intents, references
+from .intents import Event, Intent, KeyBusyError, Present
+
+if TYPE_CHECKING:
+    from .bucket_registry import BucketRef
+    from .database import Database
+
+T = TypeVar("T")
+
+#: How long the end of a process waits for what has begun.
+DRAIN_SECONDS = 15.0
+
+#: How long a write waits for another one that replaces the object in place.
+_PATIENCE_SECONDS = 20.0
+_POLL_SECONDS = (0.01, 0.5)
+
+
+class ActiveWrite:
+    """A committed intent; implements ``WriteIntent``."""
+
+    def __init__(self, database: Database, bucket: BucketRef, intent: Intent) -> None:
+        self._database = database
+        self._bucket = bucket
+        self.intent = intent
+
+    @property
+    def write_id(self) -> str:
+        return self.intent.write_id
+
+    @property
+    def bucket_id(self) -> str:
+        return self._bucket.id
+
+    async def hold(self, reference: str, size: int) -> bool:
+        return await self._reference(references.hold, reference, size)
+
+    async def register(self, reference: str, size: int) -> bool:
+        return await self._reference(references.register, reference, size)
+
+    async def _reference(self, function: Callable[..., bool], reference: str, size: int) -> bool:
+        def hold(connection: Any) -> bool:
+            return function(
+                connection,
+                bucket=self.intent.bucket,
+                write_id=self.intent.write_id,
+                reference=reference.encode(),
+                size=size,
+                now=self._database.now(connection),
+            )
+
+        return await self._database.write(hold, scope=self.intent.bucket)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[bool]:
+        intent, write = self.intent, self._database.write
+        kept = await write(lambda c: intents.isolate(c, intent), scope=intent.bucket)
+        try:
+            yield kept
+        finally:
+            if kept:
+                # Should this fail, the settlement that follows ends it all the same.
+                await asyncio.shield(
+                    asyncio.ensure_future(
+                        write(lambda c: intents.release(c, intent), scope=intent.bucket)
+                    )
+                )
+
+
+class Journal:
+    """The intents of this process.
+
+    Args:
+        database: The state.
+        process: Id of this process.
+        journaled: Called after each settlement.
+
+    Attributes:
+        active: Write ids of the mutations that are under way in this process. An intent of ours
+            that is not among them was left behind by an error and has to be examined.
+    """
+
+    def __init__(self, database: Database, process: str, journaled: Callable[[], None]) -> None:
+        self._database = database
+        self._journaled = journaled
+        self.process = process
+        self.active: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def begin(self, bucket: BucketRef, key: str, **fields: Any) -> ActiveWrite:
+        """Commit an intent; the caller must end it with one of the methods below.
+
+        Args:
+            fields: Of ``Intent``.
+
+        Raises:
+            BucketGoneError
+            SlowDown: The object was being rewritten for too long.
+            S3Error: The mutation is refused.
+        """
+        fields.setdefault("write_id", secrets.token_hex(16))
+        intent = Intent(bucket=bucket.number, key=key.encode(), process=self.process, **fields)
+        now = self._database.now
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE_SECONDS
+        delay, longest = _POLL_SECONDS
+        self.active.add(intent.write_id)
+        try:
+            while True:
+                try:
+                    await self._database.write(
+                        lambda c: intents.begin(c, now(c), intent), scope=bucket.number
+                    )
+                    return ActiveWrite(self._database, bucket, intent)
+                except KeyBusyError:
+                    if loop.time() > deadline:
+                        raise SlowDown("The object is being rewritten. Please retry.") from None
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, longest)
+        except BaseException:
+            # It may be committed nevertheless; whoever examines it finds that nothing happened.
+            self.active.discard(intent.write_id)
+            raise
+
+    async def settle(
+        self, write: ActiveWrite, present: Present | None, event: Event | None
+    ) -> str | None:
+        """End a mutation that happened; see ``intents.settle``."""
+        now = self._database.now
+        left = await self._finish(
+            write, lambda c: intents.settle(c, now(c), write.intent, present, event)
+        )
+        self._journaled()
+        return left
+
+    async def give_up(self, write: ActiveWrite) -> None:
+        """End a mutation that did not happen."""
+        now = self._database.now
+        await self._finish(write, lambda c: intents.give_up(c, now(c), write.intent))
+
+    async def doubt(self, write: ActiveWrite, seconds: float) -> None:
+        """Leave a mutation to be examined in so many seconds."""
+        now = self._database.now
+        await self._finish(write, lambda c: intents.doubt(c, write.intent, now(c) + seconds))
+
+    async def _finish(self, write: ActiveWrite, function: Callable[[Any], T]) -> T:
+        async def finish() -> T:
+            try:
+                return await self._database.write(function, scope=write.intent.bucket)
+            finally:
+                self.active.discard(write.write_id)
+
+        return await self.shielded(finish())
+
+    async def shielded(self, work: Awaitable[T]) -> T:
+        """Await ``work``, which goes on to its end also if this task is cancelled."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)  # type: ignore[arg-type]
+        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for everything that was shielded; what a backend never answers is settled later."""
+        if self._tasks:
+            _, hanging = await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+            await cancel_all(hanging)
+
+
+__all__ = ["ActiveWrite", "Journal"]

@@ -1,0 +1,1 @@
+"""Events of objects as lines of JSON in a file."""

@@ -1,0 +1,82 @@
+"""A backend that fails at each call that a mutation makes, one after the other.
+
+Whatever fails: an answer of success means the new content, any other answer leaves the old or
+the new content, whole; the same request then succeeds on a sound backend; and nothing is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.clients import boto3_client
+from support.fault_cases import (
+    BUCKET,
+    CASES,
+    Case,
+    Workshop,
+    put_first_release,
+    put_new,
+    put_next_release,
+)
+from support.faults import Fault, Faults
+from support.server import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    directory = tmp_path_factory.mktemp("faults")
+    faults = Faults(directory / "plugin")
+    with ServerProcess(directory / "server", environment=faults.environment) as server:
+        s3 = boto3_client(server)
+        s3.create_bucket(Bucket=BUCKET)
+        yield Workshop(server=server, faults=faults, s3=s3)
+        s3.close()
+
+
+@pytest.mark.parametrize("error", ["ServiceUnavailable", "TimeoutError", "OSError"])
+@pytest.mark.parametrize("make", CASES)
+def test_each_call_fails(shop: Workshop, make: Callable[[Workshop], Case], error: str) -> None:
+    each_call(shop, make, lambda nth: Fault(action="error", nth=nth, times=1, error=error))
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_each_call_succeeds_without_an_answer(
+    shop: Workshop, make: Callable[[Workshop], Case]
+) -> None:
+    each_call(shop, make, lambda nth: Fault(action="ambiguous", nth=nth, times=1))
+
+
+@pytest.mark.parametrize("make", [put_new, put_first_release, put_next_release])
+def test_each_body_is_cut(shop: Workshop, make: Callable[[Workshop], Case]) -> None:
+    each_call(
+        shop, make, lambda nth: Fault(action="cut", method="*_object", nth=nth, times=1, bytes=2)
+    )
+
+
+def each_call(
+    shop: Workshop, make: Callable[[Workshop], Case], fault_at: Callable[[int], Fault]
+) -> None:
+    """Carry out the case once for each call of the backend, each time failing the next one."""
+    nth, failed = 0, 0
+    while True:
+        nth += 1
+        assert nth < 60, "a request that never comes to its last call"
+        case = make(shop)
+        fault = fault_at(nth)
+        with shop.faults.armed(fault):
+            answered = case.succeeds()
+        calls = shop.faults.calls(fault)
+        failed += not answered
+        place = f"call {nth}: {calls[nth - 1]}" if len(calls) >= nth else "no call failed"
+        held = shop.read(case.key)
+        if answered:
+            assert held == case.new, place
+        else:
+            assert held in (case.old, case.new), place
+        assert case.succeeds() or held == case.new, f"refused for good after {place}"
+        assert shop.read(case.key) == case.new, place
+        if len(calls) < nth:
+            break
+    assert nth > 1, "the request never reached the backend"
+    assert failed, "no failure of the backend was ever told to the client"

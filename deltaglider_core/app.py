@@ -18,7 +18,8 @@ from .probes import HealthResource, MetricsResource, ReadyResource
 from .s3.endpoint import S3Endpoint, not_found
 from .s3.wire import ClientDisconnected, Exchange
 from .services import Clock, Services, Spool, SystemClock
-from .state.state import at_work, open_state
+from .state.state import open_state
+from .state.upkeep import upkeep
 from .stats import StatsResource
 from .workdir import work_directory
 
@@ -99,9 +100,7 @@ class Application:
         registry = CollectorRegistry()
         if self._database is not None:
             self.state = await stack.enter_async_context(
-                open_state(
-                    self._database, log=self._log, metrics=registry, patient=self._patient
-                )
+                open_state(self._database, log=self._log, metrics=registry, patient=self._patient)
             )
         services = Services(
             clock=self._clock,
@@ -115,7 +114,7 @@ class Application:
         stack.push_async_callback(gateway.aclose)
         await gateway.open(self._settings)
         if self.state is not None:
-            await stack.enter_async_context(at_work(self.state))
+            await stack.enter_async_context(upkeep(self.state, advanced))
             stack.push_async_callback(self.state.deliver, {})
             if serving:
                 await self.state.deliver(gateway.pipeline.event_sinks)

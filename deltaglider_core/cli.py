@@ -144,6 +144,14 @@ def _state_commands(commands: Any) -> None:
             "Shows the journal of events, oldest first, as lines of text or JSON. A named cursor "
             "remembers how far a reader has come.",
         ),
+        (
+            "collect",
+            "collect",
+            "delete references that no object needs any more",
+            "A reference that nothing names is condemned, and deleted by a later collection, once "
+            "advanced.reference_grace_seconds have passed and a complete listing proves again that "
+            "nothing names it.",
+        ),
     ):
         command = commands.add_parser(name, help=summary, description=description)
         _common_options(command, again=True)

@@ -58,9 +58,7 @@ async def open_only_state(loaded: Loaded) -> AsyncIterator[State]:
     """Open the state alone. Raises ``ConfigurationError``."""
     from ..state.state import open_state
 
-    async with open_state(
-        loaded.database, log=get_logger(), metrics=CollectorRegistry()
-    ) as state:
+    async with open_state(loaded.database, log=get_logger(), metrics=CollectorRegistry()) as state:
         yield state
 
 

@@ -26,10 +26,11 @@ from .bucket_registry import (
     set_state,
     write_identity,
 )
+from .collect import lease_name
 from .examiner import LATE_COMMIT_SECONDS
 from .intents import BucketGoneError, KeyBusyError
 from .snapshot import changed
-from .tables import buckets, intents
+from .tables import buckets, intents, leases
 
 if TYPE_CHECKING:
     from .state import State
@@ -113,7 +114,7 @@ class BucketLifecycle:
 
         Raises:
             NoSuchBucket, BucketNotEmpty
-            OperationAborted: Something is being written to it.
+            OperationAborted: Something is being written to it, or its references are collected.
         """
         self._state.check()
         intent = self._intent()
@@ -143,7 +144,9 @@ class BucketLifecycle:
         while True:
             ref = await self._registry.resolve(name)
 
-            def begin(connection: Connection, number: int = ref.number) -> None:
+            def begin(
+                connection: Connection, number: int = ref.number, identity: str = ref.id
+            ) -> None:
                 now = self._state.database.now(connection)
                 if signature is not None:
                     signatures.check(connection, now, signature)
@@ -153,7 +156,15 @@ class BucketLifecycle:
                 if state != "active":
                     raise BucketGoneError
                 busy = select(exists(select(intents.c.write_id).where(intents.c.bucket == number)))
-                if connection.execute(busy).scalar():
+                # A collection must not go on in a bucket that is created anew under the name.
+                collected = select(
+                    exists(
+                        select(leases.c.name).where(
+                            leases.c.name == lease_name(identity), leases.c.expires > now
+                        )
+                    )
+                )
+                if connection.execute(busy).scalar() or connection.execute(collected).scalar():
                     raise KeyBusyError
                 set_state(connection, number, "deleting")
                 self._record(connection, intent, number, "delete_bucket")

@@ -7,6 +7,7 @@ that is deleted and created again is another one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
@@ -96,7 +97,7 @@ async def write_identity(
     async def body() -> AsyncIterator[bytes]:
         yield data
 
-    try:
+    with contextlib.suppress(PreconditionFailed):
         await backend.put_object(
             bucket,
             ID_KEY,
@@ -105,8 +106,6 @@ async def write_identity(
             metadata=ObjectMetadata(headers={"content-type": "application/json"}),
             condition=condition,
         )
-    except PreconditionFailed:
-        pass
     found = await read_identity(backend, bucket)
     if found is None:
         raise ServiceUnavailable("The bucket is being deleted. Please retry.")

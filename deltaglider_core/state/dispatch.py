@@ -170,7 +170,7 @@ class _Delivery:
             except StateUnavailable:
                 troubles += 1  # the database has said so in the log
             except (Exception, asyncio.CancelledError) as error:
-                if isinstance(error, asyncio.CancelledError):
+                if _is_ours(error):
                     raise
                 troubles += 1
                 self._log.exception("delivery of events was interrupted")

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
-from . import bucket_registry, reconcile, signatures
 from .database import Database, open_database
 from .dispatch import Dispatcher
 from .errors import StateUnavailable
 from .event_journal import EventJournal
 from .examiner import examine_all
-from .housekeeping import Duty, housekeeping
 from .leases import Leases
 from .place import DatabasePlace
-from .processes import HEARTBEAT_SECONDS, Processes, open_processes
-from .snapshot import REFRESH_SECONDS, SnapshotKeeper
+from .processes import Processes, open_processes
+from .snapshot import SnapshotKeeper
 from .tables import buckets, facts
 from .writes import Journal
 
@@ -108,23 +106,7 @@ class State:
             raise StateUnavailable("No storage is open.")
         return self._layers[-1]
 
-    # --- duties ---------------------------------------------------------------------------
-
-    def duties(self) -> list[Duty]:
-        """What this process does beside its requests."""
-        return [
-            Duty(name="heartbeat", every_seconds=HEARTBEAT_SECONDS, run=self.processes.heartbeat),
-            Duty(name="snapshot", every_seconds=REFRESH_SECONDS, run=self.snapshots.refresh),
-            Duty(name="settle-own", every_seconds=1.0, run=self.settle_own),
-            Duty(name="settle-dead", every_seconds=1.0, run=self.settle_dead, lease=True),
-            Duty(name="number-events", every_seconds=0.25, run=self._number_own),
-            Duty(name="number-left", every_seconds=5.0, run=self.events.number, lease=True),
-            Duty(name="event-lag", every_seconds=60.0, run=self.events.report_lag, lease=True),
-            Duty(name="signatures", every_seconds=30.0, run=self._forget_signatures, lease=True),
-            Duty(name="dead-processes", every_seconds=30.0, run=self._forget_dead, lease=True),
-            Duty(name="deleted-buckets", every_seconds=30.0, run=self._drop_buckets, lease=True),
-            Duty(name="left-scans", every_seconds=30.0, run=self._end_scans, lease=True),
-        ]
+    # --- settlement -----------------------------------------------------------------------
 
     async def settle_own(self) -> int:
         """Settle what failed attempts of this process left; returns how many."""
@@ -149,7 +131,8 @@ class State:
         self._unnumbered = True
         self.events.notify()
 
-    async def _number_own(self) -> None:
+    async def number_own(self) -> None:
+        """Give ids to events if this process has journaled any."""
         if self._unnumbered:
             self._unnumbered = False
             try:
@@ -157,29 +140,6 @@ class State:
             except BaseException:
                 self._unnumbered = True
                 raise
-
-    async def _forget_signatures(self) -> None:
-        now = self.database.now
-        while await self.database.write(lambda c: signatures.forget(c, now(c)), scope="signatures"):
-            pass
-
-    async def _forget_dead(self) -> None:
-        await self.processes.forget_dead()
-
-    async def _drop_buckets(self) -> None:
-        while await self.database.write(bucket_registry.drop_rows, scope="buckets"):
-            pass
-
-    async def _end_scans(self) -> None:
-        now = self.database.now
-        ended = await self.database.write(
-            lambda c: reconcile.end_abandoned(c, now(c)), scope="scans"
-        )
-        for number in ended:
-            while await self.database.write(
-                lambda c, n=number: reconcile.drop_tombstones(c, n), scope=number
-            ):
-                pass
 
     async def deliver(self, sinks: Mapping[str, EventSink]) -> None:
         """Deliver events to these sinks from now on."""
@@ -192,7 +152,7 @@ async def open_state(
 ) -> AsyncIterator[State]:
     """Open the database and enter this process among those that share it.
 
-    Duties are not started: see ``State.duties``.
+    What it does beside its requests is not started: see ``upkeep``.
 
     Args:
         patient: A PostgreSQL server that cannot be reached is no error; until it can, what needs
@@ -219,15 +179,8 @@ async def open_state(
         yield state
 
 
-@asynccontextmanager
-async def at_work(state: State) -> AsyncIterator[None]:
-    """Do the duties for as long as the block runs."""
-    async with housekeeping(state.duties(), leases=state.leases, log=state.log):
-        yield
-
-
 def _beside(database: Path) -> Path:
     return database.with_name(f"{database.name}.processes")
 
 
-__all__ = ["State", "StateSnapshot", "at_work", "load_snapshot", "open_state"]
+__all__ = ["State", "StateSnapshot", "load_snapshot", "open_state"]

@@ -137,11 +137,14 @@ def test_power_cuts_under_load(tmp_path: Path) -> None:
 
 def test_a_new_storage_directory_survives(tmp_path: Path) -> None:
     """The server has made the directory itself, and the power fails after the first object."""
-    server, disk = server_with_disk(tmp_path)
+    data = tmp_path / "server" / "mounted" / "new" / "data"
+    settings = {"storage": {"filesystem": os.fspath(data)}}
+    server, disk = server_with_disk(tmp_path, settings=settings)
     with server:
         s3 = boto3_client(server)
         s3.create_bucket(Bucket="first")
         s3.put_object(Bucket="first", Key="a/b/c", Body=b"x")
+        assert (data / "first").is_dir()
         server.kill()
         disk.cut(random.Random(1), keep=0)
         server.start()

@@ -20,6 +20,7 @@ from support.fault_cases import (
     put_next_release,
 )
 from support.faults import Fault, Faults
+from support.load_requests import sign_apart
 from support.server import ServerProcess
 
 
@@ -29,6 +30,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     faults = Faults(directory / "plugin")
     with ServerProcess(directory / "server", environment=faults.environment) as server:
         s3 = boto3_client(server)
+        sign_apart(s3)
         s3.create_bucket(Bucket=BUCKET)
         yield Workshop(server=server, faults=faults, s3=s3)
         s3.close()

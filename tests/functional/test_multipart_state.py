@@ -15,8 +15,9 @@ from support.samples import MIB, files_below, md5_hex, multipart_etag, noise, wa
 from support.uploads import Upload
 
 if TYPE_CHECKING:
-    from conftest import MakeClient, StartServer
     from mypy_boto3_s3 import S3Client
+
+    from conftest import MakeClient, StartServer
 
 FIVE = 5 * MIB
 BUCKET = "uploads"
@@ -71,33 +72,21 @@ def test_an_upload_id_marker_that_is_none(s3: S3Client, bucket: str) -> None:
 
 
 def test_any_worker_takes_any_request(start_server: StartServer, boto3_factory: MakeClient) -> None:
-    """Every request has a connection of its own, which any of three processes accepts."""
+    """Requests at once take connections of their own, which any of three processes accepts."""
     server = start_server(arguments=["--workers", "3"])
-    boto3_factory(server).create_bucket(Bucket=BUCKET)
+    s3 = boto3_factory(server)
+    s3.create_bucket(Bucket=BUCKET)
     pieces = [noise(FIVE, number) for number in range(3)] + [b"end"]
-    upload = Upload(boto3_factory(server), BUCKET)
-
-    def part(number: int) -> str:
-        own = Upload.__new__(Upload)
-        own.__dict__.update(upload.__dict__, s3=boto3_factory(server))
-        return own.part(number, pieces[number - 1])
-
-    with ThreadPoolExecutor(4) as pool:
-        tags = list(pool.map(part, range(1, 5)))
-    assert tags == [f'"{md5_hex(piece)}"' for piece in pieces]
-    clients = [boto3_factory(server) for _ in range(6)]
-    for client in clients:
-        assert len(client.list_parts(**upload.names)["Parts"]) == 4
-
-    def complete(client: S3Client) -> str:
-        own = Upload.__new__(Upload)
-        own.__dict__.update(upload.__dict__, s3=client)
-        return own.complete(*enumerate(tags, 1))["ETag"]
-
-    with ThreadPoolExecutor(6) as pool:
-        answers = set(pool.map(complete, clients))
-    assert answers == {f'"{multipart_etag(pieces)}"'}
-    assert md5_hex(body_of(clients[0], BUCKET)) == md5_hex(b"".join(pieces))
+    upload = Upload(s3, BUCKET)
+    with ThreadPoolExecutor(8) as pool:
+        tags = list(pool.map(upload.part, range(1, 5), pieces))
+        assert tags == [f'"{md5_hex(piece)}"' for piece in pieces]
+        found = pool.map(lambda _: s3.list_parts(**upload.names)["Parts"], range(8))
+        assert {len(parts) for parts in found} == {4}
+        answers = pool.map(lambda _: upload.complete(*enumerate(tags, 1))["ETag"], range(8))
+        assert set(answers) == {f'"{multipart_etag(pieces)}"'}
+        assert not any(pool.map(lambda _: upload.is_open(), range(8)))
+    assert md5_hex(body_of(s3, BUCKET)) == md5_hex(b"".join(pieces))
     expected = Event(kind="ObjectCreated", bucket=BUCKET, key="object", etag=multipart_etag(pieces))
     assert read_events(server) == {expected: 1}
 

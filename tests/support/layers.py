@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
+from sqlalchemy import func, select
+
 from deltaglider_core.interfaces.storage import (
     Capabilities,
     Condition,
@@ -22,8 +25,6 @@ from deltaglider_core.state.state import State, open_state
 from deltaglider_core.state.tables import buckets, intents, objects
 from deltaglider_core.state.usage import Usage, usage
 from deltaglider_core.testing.memory import MemoryBackend
-from prometheus_client import CollectorRegistry
-from sqlalchemy import func, select
 
 BUCKET = "bucket"
 

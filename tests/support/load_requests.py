@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -17,6 +17,10 @@ from support.clients import boto3_client
 from support.model import Mismatch, Model, Place, Write
 from support.raw import Answer, RawClient
 from support.server import ServerProcess
+
+if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
+    from mypy_boto3_s3 import S3Client
 
 #: Nothing that the clients do takes a second; whoever is not answered for so long is hanging.
 PATIENCE = 60
@@ -39,6 +43,19 @@ class Refused(Exception):
         self.code = code
 
 
+def sign_apart(s3: S3Client) -> None:
+    """Give each request of a client a signature of its own, however alike they are.
+
+    A signature names a second; two requests that are alike in everything else have the same one,
+    and the second of them is refused as a replay if it changes something.
+    """
+
+    def add_number(request: AWSRequest, **_: Any) -> None:
+        request.headers["x-test-call"] = str(uuid.uuid4())
+
+    s3.meta.events.register("before-sign.s3", add_number)
+
+
 class Sender:
     """Sends requests of one client, through boto3 and on connections of their own."""
 
@@ -50,6 +67,7 @@ class Sender:
         """Open what the requests need."""
         self.raw = RawClient(server)
         self.s3 = boto3_client(server, read_timeout=PATIENCE, connect_timeout=PATIENCE)
+        sign_apart(self.s3)
 
     def call(self, method: str, **arguments: Any) -> Any:
         """A request through boto3.
@@ -74,8 +92,7 @@ class Sender:
     def send(self, method: str, place: Place, body: bytes = b"", **headers: str) -> Answer:
         """A request on a connection of its own, so that any worker may take it; see ``call``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        # As the SDKs do: requests that are alike, in one second, would be alike in their signature.
-        named["amz-sdk-invocation-id"] = str(uuid.UUID(int=self.chance.getrandbits(128)))
+        named["x-test-call"] = str(uuid.uuid4())
         try:
             answer = self.raw.request(
                 method, f"/{place.bucket}/{place.key}", body=body, headers=named

@@ -14,7 +14,7 @@ def collector_steps(world: World, case: Case, number: int) -> Iterator[Step]:
     """The next step of one pass: list, key after key; judge; delete.
 
     ``Actor.number`` is the key or reference it is at, ``held`` the reference it just read,
-    ``extra`` the number of its collection.
+    ``note`` the number of its collection.
     """
     actor = world.collectors[number]
     name = f"collector {number}"
@@ -36,7 +36,7 @@ def _next(world: World, case: Case, c: int, actor: Actor) -> Iterator[Step]:
             if world.passes[c] and _lease_is_free(world, case):
                 begun = db.start_collection(world, c)
                 begun = begun._replace(passes=put(begun.passes, c, world.passes[c] - 1))
-                yield "begins", _at(begun, c, Actor("listing", extra=begun.collections))
+                yield "begins", _at(begun, c, Actor("listing", note=begun.collections))
         case "listing" if actor.number == len(world.objects):
             yield "has listed everything", _at(world, c, actor._replace(at="judging"))
         case "listing":
@@ -46,32 +46,32 @@ def _next(world: World, case: Case, c: int, actor: Actor) -> Iterator[Step]:
                 reads = reads._replace(at="marking", held=found.reference)
             yield f"reads key {actor.number}", _at(world, c, reads)
         case "marking" if fenced or not case.guards.fenced_marks:
-            marked = db.mark(world, actor.held or 0, actor.extra)
+            marked = db.mark(world, actor.held or 0, actor.note)
             yield (
                 f"marks reference {actor.held}",
                 _at(marked, c, actor._replace(at="listing", held=None)),
             )
         case "judging" if fenced or not case.guards.fenced_judgement:
-            judged = db.judge(world, case, actor.extra)
-            yield "judges", _at(judged, c, Actor("deleting", extra=actor.extra))
+            judged = db.judge(world, case, actor.note)
+            yield "judges", _at(judged, c, Actor("deleting", note=actor.note))
         case "marking" | "judging":
             yield "has lost its lease", _at(world, c, _IDLE)
         case "deleting":
             yield from _delete(world, c, actor)
         case "sending":
-            request = Request("unlink", c, actor.number, content=actor.extra)
+            request = Request("unlink", c, actor.number, content=actor.note)
             sent = world._replace(flight=world.flight | {request})
             yield (
                 f"sends the deletion of {actor.number}",
                 _at(sent, c, actor._replace(at="unlinking")),
             )
         case "unlinking":
-            request = Request("unlink", c, actor.number, content=actor.extra)
+            request = Request("unlink", c, actor.number, content=actor.note)
             if case.losses or request not in world.flight:
                 yield "gets no answer", _at(world, c, _IDLE)
         case "unlinked":
-            noted = db.forget(world, actor.number, actor.extra)
-            yield "forgets it", _at(noted, c, Actor("deleting", extra=actor.extra))
+            noted = db.forget(world, actor.number, actor.note)
+            yield "forgets it", _at(noted, c, Actor("deleting", note=actor.note))
 
 
 def _delete(world: World, c: int, actor: Actor) -> Iterator[Step]:
@@ -79,12 +79,12 @@ def _delete(world: World, c: int, actor: Actor) -> Iterator[Step]:
     doomed = [
         number
         for number, row in enumerate(world.refs)
-        if row is not None and row.stage == "deleting" and row.marked == actor.extra
+        if row is not None and row.stage == "deleting" and row.marked == actor.note
     ]
     if not doomed:
         yield "ends", _at(world, c, _IDLE)
         return
-    takes = Actor("sending", number=doomed[0], extra=actor.extra)
+    takes = Actor("sending", number=doomed[0], note=actor.note)
     yield f"takes up reference {doomed[0]}", _at(world, c, takes)
 
 

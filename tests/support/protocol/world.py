@@ -7,7 +7,9 @@ an operation is its number; what was there in the beginning has write ids from 1
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 #: Write id of the object that a key has in the beginning: this plus the key.
 FIRST = 100
@@ -73,13 +75,17 @@ class Reference(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """Where somebody is in what he does, and what he remembers."""
+    """Where somebody is in what he does, and what he remembers.
+
+    ``held`` is a reference, ``found`` an object that was seen. The others are explained where
+    they are used.
+    """
 
     at: str
     held: int | None = None
     found: Version | None = None
     number: int = 0
-    extra: int = 0
+    note: int = 0
 
 
 class Look(NamedTuple):
@@ -253,6 +259,6 @@ def begin_world(case: Case) -> World:
     )
 
 
-def put(values: tuple[object, ...], index: int, value: object) -> tuple[object, ...]:
+def put(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
     """A tuple with one item replaced."""
     return (*values[:index], value, *values[index + 1 :])

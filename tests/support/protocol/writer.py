@@ -12,6 +12,9 @@ OVER = frozenset({"idle", "done", "failed", "dead"})
 
 Step = tuple[str, World]
 
+#: Notes of a writer: it creates the reference that it holds; it rewrites what it has stored.
+_CREATES, _REWRITES = 1, 2
+
 
 def writer_steps(world: World, case: Case, number: int) -> Iterator[Step]:
     """What the writer may do next."""
@@ -50,7 +53,7 @@ def _next(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Iter
         case "begun":
             yield from _choose(world, case, w, op)
         case "held":
-            yield _confirm(world, case, w, actor, op)
+            yield _confirm(world, case, w, actor)
         case "confirmed":  # where the hold comes too late
             yield _take(world, case, w, actor.held, actor, "ready")
         case "ready":
@@ -60,13 +63,13 @@ def _next(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Iter
                 yield "gets no answer", _at(world, w, actor._replace(at="unsure"))
         case "unsure":
             yield _look(world, case, w, actor, op)
-        case "doubtful" if actor.extra == 2:
+        case "doubtful" if actor.note == _REWRITES:
             settled = db.settle_rewrite(world, case, w)
             yield "answers, and leaves the rewrite in doubt", _answer(settled, w)
         case "doubtful":
             yield "leaves it in doubt", _at(db.doubt(world, case, w), w, Actor("failed"))
-        case "refused" if actor.extra == 2:
-            yield _settle(world, case, w, actor, op)
+        case "refused" if actor.note == _REWRITES:
+            yield _settle(world, case, w, actor)
         case "refused":
             yield "gives up", _at(db.give_up(world, w), w, Actor("failed"))
         case "landed":
@@ -74,9 +77,9 @@ def _next(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Iter
         case "rewriting":
             yield from _rewrite(world, case, w, actor, op)
         case "settling":
-            yield _settle(world, case, w, actor, op)
+            yield _settle(world, case, w, actor)
         case "late":
-            yield _confirm_late(world, case, w, actor)
+            yield _confirm_late(world, w, actor)
 
 
 # --- before the request ---------------------------------------------------------------------
@@ -100,7 +103,7 @@ def _choose(world: World, case: Case, w: int, op: Operation) -> Iterator[Step]:
     for reference in op.choice:
         yield _take(world, case, w, reference, Actor(""), "held")
     if op.creates is not None:
-        yield _take(world, case, w, op.creates, Actor("", extra=1), "held")
+        yield _take(world, case, w, op.creates, Actor("", note=_CREATES), "held")
     if not op.choice and op.creates is None:
         yield "is ready", _at(world, w, Actor("ready"))
 
@@ -124,23 +127,24 @@ def _take(world: World, case: Case, w: int, reference: int | None, actor: Actor,
 
 def _verbatim(actor: Actor) -> Actor:
     """Go on without a reference. A copy decodes its source, so it depends on it no more."""
-    at = "rewriting" if actor.extra == 2 else "ready"
-    return actor._replace(at="settling" if at == "rewriting" else at, held=None, found=None)
+    if actor.note == _REWRITES:
+        return actor._replace(at="settling", held=None)
+    return actor._replace(at="ready", held=None, found=None)
 
 
-def _confirm(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Step:
+def _confirm(world: World, case: Case, w: int, actor: Actor) -> Step:
     """Look for the reference on the backend, or create it."""
     reference = actor.held
     if reference is None:
         raise AssertionError("nothing to confirm")
-    if actor.extra == 1 and reference not in world.files:
+    if actor.note == _CREATES and reference not in world.files:
         if not world.exists:
             return "finds no bucket", _at(db.give_up(world, w), w, Actor("failed"))
         return f"creates reference {reference}", world._replace(files=world.files | {reference})
     if reference not in world.files and case.guards.confirm:
         return f"misses reference {reference}", _at(world, w, _verbatim(actor))
     then = "ready" if case.guards.hold_before_confirm else "confirmed"
-    if actor.extra == 2:
+    if actor.note == _REWRITES:
         then = "rewriting"
     return f"confirms reference {reference}", _at(world, w, actor._replace(at=then))
 
@@ -162,9 +166,9 @@ def _send(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Worl
 
 
 def _look(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Step:
-    """A HEAD at once tells of a put that it happened; of a delete or a rewrite it proves nothing."""
+    """A HEAD at once tells that a put happened; about a delete or a rewrite it proves nothing."""
     present = world.objects[op.key]
-    if actor.extra == 2:
+    if actor.note == _REWRITES:
         at = "doubtful" if case.guards.rewrite_waits else "settling"
         return "cannot tell whether it was rewritten", _at(world, w, actor._replace(at=at))
     if op.kind == "delete":
@@ -176,14 +180,14 @@ def _look(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Step
 
 
 def _after_landing(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Iterator[Step]:
-    if op.kind != "complete" or actor.extra == 2:
-        yield _settle(world, case, w, actor, op)
+    if op.kind != "complete" or actor.note == _REWRITES:
+        yield _settle(world, case, w, actor)
         return
     present = world.objects[op.key]
     if present is None or present.write != w or db.intent_of(world, w) is None:
         yield "finds another object", _at(world, w, actor._replace(at="settling"))
         return
-    reads = Actor("", found=present, extra=2)
+    reads = Actor("", found=present, note=_REWRITES)
     for reference in op.choice:
         yield _take(world, case, w, reference, reads, "held")
 
@@ -208,7 +212,7 @@ def _rewrite(world: World, case: Case, w: int, actor: Actor, op: Operation) -> I
 # --- after the request ----------------------------------------------------------------------
 
 
-def _settle(world: World, case: Case, w: int, actor: Actor, op: Operation) -> Step:
+def _settle(world: World, case: Case, w: int, actor: Actor) -> Step:
     late = db.intent_of(world, w) is None
     after = db.settle(world, case, w, actor.found)
     if not (late and case.guards.lapsed_confirms):
@@ -223,7 +227,7 @@ def _settle(world: World, case: Case, w: int, actor: Actor, op: Operation) -> St
     return "settles late", _at(kept, w, Actor("late", held=actor.held))
 
 
-def _confirm_late(world: World, case: Case, w: int, actor: Actor) -> Step:
+def _confirm_late(world: World, w: int, actor: Actor) -> Step:
     if actor.held not in world.files:
         return "misses its reference", _at(world, w, Actor("failed"))
     return "confirms its reference and answers", _answer(world, w)

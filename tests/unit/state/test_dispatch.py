@@ -261,21 +261,21 @@ async def test_a_database_that_cancels_does_not_end_the_delivery(
 
 
 async def test_what_is_refused_for_good_is_set_aside_alone(node: Node) -> None:
-    sink = PickySink(2, 5)
+    sink = PickySink(2, 6)
     await node.use(sink=sink)
     await journal(node.database, 6, key=b"k")
     await node.cursor_at(6)
-    assert sink.accepted == [1, 3, 4, 6]
-    assert await node.refused() == [("sink", 2, "not [2]"), ("sink", 5, "not [5]")]
+    assert sink.accepted == [1, 3, 4, 5]
+    assert await node.refused() == [("sink", 2, "not [2]"), ("sink", 6, "not [6]")]
     texts = await node.database.read(
         lambda c: c.execute(select(undelivered.c.event)).scalars().all()
     )
-    assert sorted(json.loads(text)["event"]["id"] for text in texts) == [2, 5]
+    assert sorted(json.loads(text)["event"]["id"] for text in texts) == [2, 6]
     assert node.counted("failed") == 2
     assert node.counted("delivered") == 4
     await journal(node.database, 1)
     await node.cursor_at(7)
-    assert sink.accepted == [1, 3, 4, 6, 7]
+    assert sink.accepted == [1, 3, 4, 5, 7]
 
 
 async def test_a_failure_while_one_by_one_loses_nothing(node: Node) -> None:
@@ -358,7 +358,7 @@ async def test_a_lost_lease_stops_the_delivery_and_is_taken_again(make_node: Mak
         .values(owner="f" * 32, epoch=leases.c.epoch + 1)
     )
     await node.database.write(lambda c: c.execute(steal))
-    await until(lambda: sink.cancelled == 1)
+    await until(lambda: sink.cancelled > 0)
     assert sink.accepted == []
     sink.free = True
     await node.cursor_at(3)

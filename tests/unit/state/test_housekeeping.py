@@ -179,10 +179,10 @@ async def test_all_processes_together_keep_the_period(
     place: DatabasePlace, open_database: OpenDatabase, log: CapturingLogger
 ) -> None:
     shared = Shared()
+    owners = [Leases(await open_database(place), str(number) * 32) for number in range(3)]
     with ShiftedClock() as clock:
         for round_ in range(1, 4):
-            for number in range(3):
-                leases = Leases(await open_database(place), str(number) * 32)
+            for number, leases in enumerate(owners):
                 asked = Counter()
                 duties = [
                     duty("shared", shared, every=3600, lease=True),

@@ -15,18 +15,26 @@ from deltaglider_core.interfaces.storage import Capabilities, Condition, ObjectI
 from deltaglider_core.state.place import DatabasePlace
 from deltaglider_core.testing import MemoryBackend, read
 
+MOMENTS = ("before", "claimed", "after")
+
 
 class Halted:
-    """A process that stands still before or after the commit of an object."""
+    """A process that stands still at one moment of its Complete.
 
-    def __init__(self, backend: MemoryBackend, *, after: bool) -> None:
+    Args:
+        moment: ``before`` the object is written, ``claimed`` (the backend's own record says that
+            it is being written), or ``after`` it is there.
+    """
+
+    def __init__(self, backend: MemoryBackend, moment: str) -> None:
         self.reached = asyncio.Event()
         self.goes_on = asyncio.Event()
         self._armed = True
-        (backend.after if after else backend.before)("put_object", self._wait)
+        self._end = "/upload" if moment == "claimed" else "k"
+        (backend.before if moment == "before" else backend.after)("put_object", self._wait)
 
     async def _wait(self, bucket: str, key: str) -> None:
-        if key == "k" and self._armed:
+        if key.endswith(self._end) and self._armed:
             self._armed = False
             self.reached.set()
             await self.goes_on.wait()
@@ -47,12 +55,12 @@ async def nodes(place: DatabasePlace, backend: MemoryBackend) -> AsyncIterator[l
 
 
 async def cut(
-    node: Node, backend: MemoryBackend, *, after: bool
+    node: Node, backend: MemoryBackend, moment: str
 ) -> tuple[str, PartInfo, Halted, asyncio.Task[ObjectInfo]]:
     """An upload whose Complete stands still."""
     upload_id = await node.create()
     part = await node.part(upload_id, 1, b"x")
-    halted = Halted(backend, after=after)
+    halted = Halted(backend, moment)
     task: asyncio.Task[ObjectInfo] = asyncio.create_task(node.complete(upload_id, part))
     await halted.reached.wait()
     return upload_id, part, halted, task
@@ -64,10 +72,13 @@ async def end(halted: Halted, task: asyncio.Task[ObjectInfo]) -> None:
     await asyncio.wait({task})
 
 
-async def test_death_before_the_commit(nodes: list[Node], backend: MemoryBackend) -> None:
+@pytest.mark.parametrize("moment", ["before", "claimed"])
+async def test_death_before_the_commit(
+    nodes: list[Node], backend: MemoryBackend, moment: str
+) -> None:
     """The upload is open as soon as the intent is settled; the parts are still there."""
     dead, alive = nodes
-    upload_id, part, halted, task = await cut(dead, backend, after=False)
+    upload_id, part, halted, task = await cut(dead, backend, moment)
     with pytest.raises(InvalidRequest):
         await alive.layer.abort_multipart_upload(BUCKET, "k", upload_id)
     assert await alive.settle(dead) == 1
@@ -80,7 +91,7 @@ async def test_death_before_the_commit(nodes: list[Node], backend: MemoryBackend
 
 async def test_death_before_the_commit_and_abort(nodes: list[Node], backend: MemoryBackend) -> None:
     dead, alive = nodes
-    upload_id, _, halted, task = await cut(dead, backend, after=False)
+    upload_id, _, halted, task = await cut(dead, backend, "before")
     await alive.settle(dead)
     await alive.layer.abort_multipart_upload(BUCKET, "k", upload_id)
     with pytest.raises(NoSuchUpload):
@@ -91,7 +102,7 @@ async def test_death_before_the_commit_and_abort(nodes: list[Node], backend: Mem
 async def test_death_after_the_commit(nodes: list[Node], backend: MemoryBackend) -> None:
     """The object is there, so the upload is done, and a repetition hears so."""
     dead, alive = nodes
-    upload_id, part, halted, task = await cut(dead, backend, after=True)
+    upload_id, part, halted, task = await cut(dead, backend, "after")
     waiting = asyncio.create_task(alive.complete(upload_id, part))
     assert await alive.settle(dead) == 1
     info = await waiting
@@ -108,7 +119,7 @@ async def test_death_after_the_commit_and_an_overwrite(
 ) -> None:
     """Nobody was told that it happened, and nobody can see it any more: the newer object counts."""
     dead, alive = nodes
-    upload_id, part, halted, task = await cut(dead, backend, after=True)
+    upload_id, part, halted, task = await cut(dead, backend, "after")
     await alive.put("k", b"newer")
     await alive.settle(dead)
     assert await alive.counted() == (1, 5)
@@ -121,13 +132,13 @@ async def test_death_after_the_commit_and_an_overwrite(
     assert await alive.counted() == (1, 5)
 
 
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_process_that_was_taken_for_dead_and_comes_back(
-    nodes: list[Node], backend: MemoryBackend, after: bool
+    nodes: list[Node], backend: MemoryBackend, moment: str
 ) -> None:
     """One object, one event, one count; both clients hear the same."""
     paused, other = nodes
-    upload_id, part, halted, task = await cut(paused, backend, after=after)
+    upload_id, part, halted, task = await cut(paused, backend, moment)
     await other.settle(paused)
     info = await other.complete(upload_id, part)
     halted.goes_on.set()
@@ -144,7 +155,7 @@ async def test_an_error_is_no_answer_to_the_settler(
 ) -> None:
     """While the backend does not answer, the upload stays as it is."""
     dead, alive = nodes
-    upload_id, part, halted, task = await cut(dead, backend, after=True)
+    upload_id, part, halted, task = await cut(dead, backend, "after")
     backend.fail("head_object", ServiceUnavailable("away"), key="k")
     await alive.settle(dead)
     assert await alive.state_of(upload_id) == "completing"

@@ -130,23 +130,25 @@ async def test_a_value_is_replaced_as_a_whole(
     assert keeper.current() == Rules(left="new", right="new")
 
 
-async def test_a_refresh_that_was_called_after_a_change_shows_it(
+async def test_an_older_answer_never_replaces_a_newer_one(
     database: Database, other: Database, seconds: Seconds
 ) -> None:
-    """Though another refresh is under way that began before."""
+    """A refresh that was called after a change shows it, though a slow one is under way."""
     loading, go_on = threading.Event(), threading.Event()
 
-    def slow(connection: Connection) -> str | None:
+    def slow_at_first(connection: Connection) -> str | None:
         found = value(connection, "left")
-        loading.set()
-        assert go_on.wait(10)
+        if not loading.is_set():
+            loading.set()
+            assert go_on.wait(10)
         return found
 
-    keeper = SnapshotKeeper(database, slow, monotonic=seconds)
+    keeper = SnapshotKeeper(database, slow_at_first, monotonic=seconds)
     first = asyncio.create_task(keeper.refresh())
     await asyncio.to_thread(loading.wait, 10)
     await other.write(put("new"))
     second = asyncio.create_task(keeper.refresh())
+    await asyncio.wait([second], timeout=0.3)  # time to overtake, if it can
     go_on.set()
     await asyncio.gather(first, second)
     assert keeper.current() == "new"

@@ -8,6 +8,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
+from support.layers import BUCKET, LateBackend, Node, StoreBackend, body, open_node
+
 from deltaglider_core.errors import (
     BucketNotEmpty,
     IncompleteBody,
@@ -22,11 +25,11 @@ from deltaglider_core.errors import (
 from deltaglider_core.interfaces.storage import Condition, ObjectMetadata
 from deltaglider_core.interfaces.writes import current_write
 from deltaglider_core.origin import Signature, origin
+from deltaglider_core.settings import AdvancedSettings
 from deltaglider_core.state.place import DatabasePlace
 from deltaglider_core.state.tables import buckets, intents
+from deltaglider_core.state.upkeep import Upkeep
 from deltaglider_core.testing.memory import MemoryBackend
-from sqlalchemy import select, update
-from support.layers import BUCKET, LateBackend, Node, StoreBackend, body, open_node
 
 
 @pytest.fixture
@@ -109,9 +112,7 @@ async def test_a_refused_write_leaves_nothing(node: Node) -> None:
     with pytest.raises(NoSuchKey):
         await node.put("other", condition=Condition(if_match="etag"))
     with pytest.raises(NoSuchBucket):
-        await node.layer.put_object(
-            "nowhere", "k", body(b""), size=0, metadata=ObjectMetadata()
-        )
+        await node.layer.put_object("nowhere", "k", body(b""), size=0, metadata=ObjectMetadata())
     assert await node.events() == [("ObjectCreated", "k")]
     assert await node.pending() == 0
     await node.check_sums()
@@ -564,7 +565,7 @@ async def test_a_bucket_created_anew_is_another_one(node: Node) -> None:
         lambda c: c.execute(select(buckets.c.id, buckets.c.state)).all()
     )
     assert sorted(row.state for row in ids) == ["active", "deleted"]
-    await node.state._drop_buckets()
+    await Upkeep(node.state, AdvancedSettings()).drop_buckets()
     assert await node.count(buckets) == 1
 
 

@@ -1,0 +1,131 @@
+"""Random histories of the real layers: crashes, slow processes, lost answers, late requests.
+
+What must hold is what ``test_protocol_model.py`` proves of the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.protocol.deployment import GRACE, Deployment, content
+from support.protocol.wire import Fate, Plan
+from support.state_clock import ShiftedClock
+
+T = TypeVar("T")
+
+PROCESSES = st.integers(0, 1)
+KEYS = st.sampled_from(["d/a.zip", "d/b.zip", "c.txt"])
+CONTENTS = st.integers(0, 3).map(content)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Most operations go well; the others meet their fate at one of their calls."""
+    if draw(st.integers(0, 2)) == 0:
+        return Plan()
+    return Plan(call=draw(st.integers(0, 12)), fate=draw(st.sampled_from(list(Fate))))
+
+
+class Histories(RuleBasedStateMachine):
+    """Two processes and their clients."""
+
+    @initialize()
+    def start(self) -> None:
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.clock = self.stack.enter_context(ShiftedClock())
+        directory = self.stack.enter_context(tempfile.TemporaryDirectory())
+        self.deployment = self.run(Deployment.open(Path(directory), self.stack))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(asyncio.wait_for(work, 30))
+
+    @rule(number=PROCESSES, key=KEYS, data=CONTENTS, plan=plans())
+    def put(self, number: int, key: str, data: bytes, plan: Plan) -> None:
+        self.run(self.deployment.put(number, key, data, plan))
+
+    @rule(number=PROCESSES, key=KEYS, data=CONTENTS, plan=plans())
+    def complete(self, number: int, key: str, data: bytes, plan: Plan) -> None:
+        self.run(self.deployment.complete(number, key, data, plan))
+
+    @rule(number=PROCESSES, source=KEYS, key=KEYS, plan=plans())
+    def copy(self, number: int, source: str, key: str, plan: Plan) -> None:
+        self.run(self.deployment.copy(number, source, key, plan))
+
+    @rule(number=PROCESSES, key=KEYS, plan=plans())
+    def delete(self, number: int, key: str, plan: Plan) -> None:
+        self.run(self.deployment.delete(number, key, plan))
+
+    @precondition(lambda self: self.deployment.waiting())
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        self.run(self.deployment.release(data.draw(st.sampled_from(self.deployment.waiting()))))
+
+    @precondition(lambda self: self.deployment.wire.flight)
+    @rule(data=st.data())
+    def arrive(self, data: st.DataObject) -> None:
+        flight = self.deployment.wire.flight
+        self.run(self.deployment.wire.land(data.draw(st.integers(0, len(flight) - 1))))
+
+    @precondition(lambda self: self.deployment.waiting())
+    @rule(number=PROCESSES)
+    def kill(self, number: int) -> None:
+        self.run(self.deployment.kill(number))
+
+    @rule(number=PROCESSES, slow=st.none() | PROCESSES)
+    def settle(self, number: int, slow: int | None) -> None:
+        self.run(self.deployment.settle(number, slow=slow))
+
+    @rule(number=PROCESSES)
+    def collect(self, number: int) -> None:
+        self.run(self.deployment.collect(number))
+
+    @rule()
+    def a_minute_passes(self) -> None:
+        """Longer than any request is on its way."""
+        self.deployment.forget_flight()
+        self.clock.advance(61)
+
+    @precondition(lambda self: not self.deployment.waiting())
+    @rule()
+    def the_grace_time_passes(self) -> None:
+        """Longer than anything is under way."""
+        self.deployment.forget_flight()
+        self.clock.advance(GRACE + 1)
+
+    @invariant()
+    def always(self) -> None:
+        if hasattr(self, "deployment"):
+            self.run(self.deployment.check_always())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "deployment"):
+            return
+        try:
+            for waiting in self.deployment.waiting():
+                self.run(self.deployment.release(waiting))
+            for _ in range(2):
+                self.a_minute_passes()
+                self.run(self.deployment.settle(0))
+                self.run(self.deployment.settle(1))
+            self.run(self.deployment.check_at_rest())
+        finally:
+            self.runner.run(self.stack.aclose())
+            self.runner.close()
+
+
+class TestHistories(Histories.TestCase):  # type: ignore[misc,name-defined]
+    settings = settings(
+        max_examples=300,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )

@@ -32,7 +32,7 @@ from . import handlers
 from .names import MAX_KEY_BYTES, check_bucket_name, check_key, parse_query, split_path
 from .operations import ACTIONS, OPEN_OPERATIONS, find_operation
 from .replay import signature_of
-from .response import S3Response, is_sendable
+from .response import HOST_ID, S3Response, is_sendable
 from .sigv4_evidence import with_hoisted_headers
 from .wire import Exchange
 from .xml import render_error
@@ -219,6 +219,7 @@ def _check_headers(response: S3Response) -> None:
 def _fill(resp: Any, response: S3Response, request_id: str, method: str) -> None:
     resp.status = response.status
     resp.set_header("x-amz-request-id", request_id)
+    resp.set_header("x-amz-id-2", HOST_ID)
     for name, value in response.headers.items():
         # Falcon encodes header values as latin-1; this way UTF-8 bytes go out.
         resp.set_header(name, value.encode("utf-8").decode("latin-1"))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..interfaces.storage import Body
+
+#: Names the process that answered, as ``x-amz-id-2`` does at AWS; random, so it tells nothing else.
+HOST_ID = base64.b64encode(secrets.token_bytes(48)).decode()
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # Surrogates have no bytes in UTF-8; the others would end the header or the request.

@@ -7,23 +7,18 @@ other write: by a look at the key. Any process takes any request for any upload.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from ..backend_defaults.uploads import fingerprint
 from ..errors import (
     InvalidArgument,
-    InvalidPart,
     InvalidRequest,
     NoSuchUpload,
     QuotaExceeded,
-    S3Error,
     ServiceUnavailable,
 )
 from ..interfaces.storage import (
@@ -38,13 +33,12 @@ from ..interfaces.storage import (
     UploadPage,
 )
 from ..origin import current_origin
-from ..tasks import run_blocking
 from . import signatures, upload_listing, uploads
 from .intents import BucketGoneError
-from .mutations import Mutation, Mutations, Outcome, stored
+from .mutations import Mutations
+from .upload_completion import Completer, Finder, naming
 from .upload_sweep import Sweeper
-from .uploads import Upload, UploadChangedError, no_such_upload
-from .writes import ActiveWrite
+from .uploads import Upload
 
 if TYPE_CHECKING:
     from .bucket_registry import BucketRef, BucketRegistry
@@ -52,12 +46,6 @@ if TYPE_CHECKING:
 
 #: How often a bucket is looked up anew that was deleted and created again meanwhile.
 _ATTEMPTS = 3
-
-#: How long a Complete waits for another one of the same upload.
-_PATIENCE_SECONDS = 30.0
-_POLL_SECONDS = (0.02, 1.0)
-
-_PAGE = 1000
 
 
 class Multipart:
@@ -172,7 +160,7 @@ class Multipart:
             await self._database.write(
                 lambda c: uploads.touch(c, self._database.now(c), upload_id), scope=place.number
             )
-        with _naming(upload_id):
+        with naming(upload_id):
             return await self._inner.upload_part(
                 bucket, key, upload.inner, part_number, body, size=size
             )
@@ -182,7 +170,7 @@ class Multipart:
     ) -> PartPage:
         """Parts above the marker. Raises ``NoSuchUpload``."""
         upload = await self._find(bucket, key, upload_id, uploads.find_open)
-        with _naming(upload_id):
+        with naming(upload_id):
             return await self._inner.list_parts(
                 bucket, key, upload.inner, part_number_marker=marker, max_parts=max_parts
             )
@@ -220,8 +208,6 @@ class Multipart:
         )
         return await self._database.read(lambda c: upload_listing.list_uploads(c, query))
 
-    # --- complete ---------------------------------------------------------------------------
-
     async def complete(
         self,
         bucket: str,
@@ -230,100 +216,9 @@ class Multipart:
         parts: Sequence[CompletedPart],
         condition: Condition | None,
     ) -> ObjectInfo:
-        """Assemble the listed parts.
-
-        A repetition within 15 minutes gives the same answer and writes nothing; at the same time
-        as another one with the same list it waits for that.
-
-        Raises:
-            NoSuchUpload, InvalidPart, EntityTooSmall, PreconditionFailed, QuotaExceeded
-            InvalidRequest: The upload is being completed with another list.
-            ServiceUnavailable: Another Complete takes too long.
-        """
-        listed = await run_blocking(fingerprint, parts)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PATIENCE_SECONDS
-        delay, longest = _POLL_SECONDS
-        while True:
-            upload = await self._find(bucket, key, upload_id, uploads.find)
-            if upload.state == "done":
-                if upload.parts != listed:
-                    raise InvalidPart(fields={"UploadId": upload_id})
-                return upload.completed_object()
-            if upload.state == "open":
-                try:
-                    return await self._complete(bucket, key, upload, parts, listed, condition)
-                except UploadChangedError:
-                    continue
-            if upload.parts != listed:
-                raise InvalidRequest("The upload is being completed with another list of parts.")
-            if loop.time() > deadline:
-                raise ServiceUnavailable("The upload is being completed by another request.")
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, longest)
-
-    async def _complete(
-        self,
-        bucket: str,
-        key: str,
-        upload: Upload,
-        parts: Sequence[CompletedPart],
-        listed: str,
-        condition: Condition | None,
-    ) -> ObjectInfo:
-        async def work(write: ActiveWrite) -> Outcome[ObjectInfo]:
-            return stored(
-                await self._inner.complete_multipart_upload(
-                    bucket, key, upload.inner, parts, condition=condition
-                )
-            )
-
-        with _naming(upload.upload_id):
-            size = await self._size(bucket, key, upload, parts)
-            return await self._mutations.run(
-                Mutation(
-                    bucket=bucket,
-                    key=key,
-                    kind="complete",
-                    event="ObjectCreated",
-                    size=size,
-                    work=work,
-                    recover=stored,
-                    conditional=True,
-                    write_id=upload.write_id,
-                    upload=upload.upload_id,
-                    parts=listed,
-                )
-            )
-
-    async def _size(
-        self, bucket: str, key: str, upload: Upload, parts: Sequence[CompletedPart]
-    ) -> int:
-        """Bytes of the object to be; parts that are not there are for the backend to refuse.
-
-        Raises:
-            NoSuchUpload
-            UploadChangedError: It was completed meanwhile.
-        """
-        sizes = [part.size for part in parts if part.size is not None]
-        if len(sizes) == len(parts):
-            return sum(sizes)
-        wanted = {part.part_number for part in parts}
-        size, marker = 0, 0
-        while True:
-            try:
-                page = await self._inner.list_parts(
-                    bucket, key, upload.inner, part_number_marker=marker, max_parts=_PAGE
-                )
-            except NoSuchUpload:
-                now = await self._find(bucket, key, upload.upload_id, uploads.find)
-                if now.state != "open":
-                    raise UploadChangedError from None
-                raise
-            size += sum(part.size for part in page.parts if part.part_number in wanted)
-            if page.next_marker is None:
-                return size
-            marker = page.next_marker
+        """Assemble the listed parts; see ``Completer``."""
+        completer = Completer(self._inner, self._mutations, self._find)
+        return await completer.complete(bucket, key, upload_id, parts, condition)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -381,26 +276,13 @@ class Multipart:
         bucket: str,
         key: str,
         upload_id: str,
-        function: Callable[[Connection, float, int, bytes, str], Upload],
+        function: Finder,
     ) -> Upload:
         place: BucketRef = await self._registry.resolve(bucket)
         now = self._database.now
         return await self._database.read(
             lambda c: function(c, now(c), place.number, key.encode(), upload_id)
         )
-
-
-@contextmanager
-def _naming(upload_id: str) -> Iterator[None]:
-    """Let errors of the backend name the upload as the client does."""
-    try:
-        yield
-    except NoSuchUpload as error:
-        raise no_such_upload(upload_id) from error
-    except S3Error as error:
-        if "UploadId" in error.fields:
-            error.fields["UploadId"] = upload_id
-        raise
 
 
 __all__ = ["Multipart"]

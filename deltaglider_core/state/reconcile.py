@@ -8,6 +8,7 @@ that are under way do not matter: their settlement sets the row afterwards.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,8 @@ class _Scan:
         keys = list(wanted)
         for start in range(0, len(keys), _AT_ONCE):
             some = {key: wanted[key] for key in keys[start : start + _AT_ONCE]}
-            corrected, dropped = await self._write(lambda c, s=some: self._apply(c, s, version))
+            apply = functools.partial(self._apply, wanted=some, version=version)
+            corrected, dropped = await self._write(apply)
             self._progress = replace(
                 self._progress,
                 corrected=self._progress.corrected + corrected,

@@ -120,7 +120,7 @@ def size_at_most(connection: Connection, bucket: int, key: bytes, size: int) -> 
     """
     place = {"b": bucket, "k": key}
     total: int = connection.execute(_TOTAL, {"b": bucket}).scalar() or 0
-    growth = sum(max(0, new - old) for new, old in connection.execute(_GROWTH, place))
+    growth: int = sum(max(0, new - old) for new, old in connection.execute(_GROWTH, place))
     row = find(connection, bucket, key)
     present = row.facts.size if row is not None and row.facts is not None else 0
     others: int = connection.execute(_OF_KEY, place).scalar() or 0

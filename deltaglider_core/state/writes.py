@@ -166,8 +166,8 @@ class Journal:
     async def shielded(self, work: Awaitable[T]) -> T:
         """Await ``work``, which goes on to its end also if this task is cancelled."""
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)  # type: ignore[arg-type]
-        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
     async def drain(self) -> None:

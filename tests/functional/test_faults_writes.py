@@ -6,7 +6,9 @@ the new content, whole; the same request then succeeds on a sound backend; and n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support.clients import boto3_client
@@ -15,6 +17,7 @@ from support.fault_cases import (
     CASES,
     Case,
     Workshop,
+    delete,
     put_first_release,
     put_new,
     put_next_release,
@@ -24,16 +27,28 @@ from support.load_requests import sign_apart
 from support.server import ServerProcess
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    directory = tmp_path_factory.mktemp("faults")
-    faults = Faults(directory / "plugin")
+@contextlib.contextmanager
+def opened(directory: Path, *, remote: bool) -> Iterator[Workshop]:
+    faults = Faults(directory / "plugin", remote=remote)
     with ServerProcess(directory / "server", environment=faults.environment) as server:
         s3 = boto3_client(server)
         sign_apart(s3)
         s3.create_bucket(Bucket=BUCKET)
         yield Workshop(server=server, faults=faults, s3=s3)
         s3.close()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with opened(tmp_path_factory.mktemp("faults"), remote=False) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """With a backend that answers as if it were behind a network."""
+    with opened(tmp_path_factory.mktemp("faults"), remote=True) as shop:
+        yield shop
 
 
 @pytest.mark.parametrize("error", ["ServiceUnavailable", "TimeoutError", "OSError"])
@@ -82,3 +97,20 @@ def each_call(
             break
     assert nth > 1, "the request never reached the backend"
     assert failed, "no failure of the backend was ever told to the client"
+
+
+@pytest.mark.parametrize("error", ["ServiceUnavailable", "TimeoutError"])
+@pytest.mark.parametrize("make", [make for make in CASES if make is not delete])
+def test_a_commit_whose_answer_is_lost_ends_right(
+    remote: Workshop, make: Callable[[Workshop], Case], error: str
+) -> None:
+    """The write id at the key says that it has happened, so the client hears of success.
+
+    Not of a local backend: its error may mean that the object is not on disk.
+    """
+    case = make(remote)
+    fault = Fault(action="ambiguous", method=case.commit, key=case.key, times=1, error=error)
+    with remote.faults.armed(fault):
+        assert case.succeeds()
+    assert remote.faults.calls(fault)
+    assert remote.read(case.key) == case.new

@@ -8,6 +8,7 @@ and all of them count the calls together.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import fcntl
 import json
@@ -23,9 +24,15 @@ from typing import Any
 from deltaglider_core import errors
 from deltaglider_core.hookspecs import hookimpl
 from deltaglider_core.interfaces.contribution import Order
-from deltaglider_core.interfaces.storage import ObjectReader, StorageLayer, StorageLayerType
+from deltaglider_core.interfaces.storage import (
+    Capabilities,
+    ObjectReader,
+    StorageLayer,
+    StorageLayerType,
+)
 
 CONTROL_VARIABLE = "DELTAGLIDER_TEST_FAULTS"
+REMOTE_VARIABLE = "DELTAGLIDER_TEST_REMOTE"
 POLL_SECONDS = 0.02
 REMEMBERED = 1000
 
@@ -129,10 +136,17 @@ class FaultLayer(StorageLayer):
     """Every method asks first whether this call shall fail."""
 
     control: Control
+    remote = False
 
     def __init__(self, inner: Any) -> None:
         super().__init__(inner)
         self._answers: OrderedDict[str, tuple[bool, Any]] = OrderedDict()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the backend; if it shall pass for remote, requests may arrive late."""
+        inner = self.inner.capabilities
+        return dataclasses.replace(inner, late_commits=True) if self.remote else inner
 
     async def subject(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a call, or what the fault makes of it."""
@@ -216,6 +230,7 @@ for _method in METHODS:
 async def open_layer(_: Any, __: Any) -> AsyncIterator[type[FaultLayer]]:
     """The layer, controlled by the file that the environment names."""
     FaultLayer.control = Control(Path(os.environ[CONTROL_VARIABLE]))
+    FaultLayer.remote = REMOTE_VARIABLE in os.environ
     yield FaultLayer
 
 

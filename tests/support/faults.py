@@ -56,9 +56,12 @@ class Faults:
 
     Args:
         directory: For the plugin and for the control file; created if missing.
+        remote: The backend passes for one behind a network, which may carry out a request whose
+            sender has given up.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, remote: bool = False) -> None:
+        self._remote = remote
         self._site = directory / "site"
         self._site.mkdir(parents=True)
         self._control = directory / "faults.json"
@@ -68,10 +71,11 @@ class Faults:
     @property
     def environment(self) -> Mapping[str, str]:
         """What the server needs to find both."""
-        return {
+        found = {
             "PYTHONPATH": os.fspath(self._site),
             "DELTAGLIDER_TEST_FAULTS": os.fspath(self._control),
         }
+        return found | ({"DELTAGLIDER_TEST_REMOTE": "1"} if self._remote else {})
 
     @contextlib.contextmanager
     def armed(self, fault: Fault) -> Iterator[Fault]:

@@ -61,6 +61,9 @@ class ServerProcess:
         config: The written configuration.
     """
 
+    #: Words that start the program; the installed command if empty.
+    command: Sequence[str] = ()
+
     def __init__(
         self,
         directory: Path,
@@ -122,7 +125,7 @@ class ServerProcess:
         words = ("serve", "--config", os.fspath(self.config), "--listen", f"127.0.0.1:{self._port}")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [command_path("deltaglider_proxy"), *words, *self._arguments],
+                [*(self.command or [command_path("deltaglider_proxy")]), *words, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

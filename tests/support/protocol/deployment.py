@@ -7,7 +7,7 @@ import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +149,7 @@ class Deployment:
             number,
             key,
             plan,
-            lambda: layer.put_object(
-                BUCKET, key, body(data), size=len(data), metadata=metadata()
-            ),
+            lambda: layer.put_object(BUCKET, key, body(data), size=len(data), metadata=metadata()),
             data,
         )
 

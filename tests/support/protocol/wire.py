@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
@@ -37,20 +37,20 @@ class Plan:
     """One call of an operation, counted from 0, and its fate.
 
     Attributes:
-        reached: Whether the call was made.
         free: Set to let a waiting call go on.
         dead: The process died: no call of it ever comes back.
         write_id: Of the operation, as soon as it has one.
+        calls: How many were made.
+        waits: Whether one waits.
     """
 
     call: int | None = None
     fate: Fate = Fate.WAIT_BEFORE
-    reached: asyncio.Event = field(default_factory=asyncio.Event)
-    free: asyncio.Event = field(default_factory=asyncio.Event)
-    dead: bool = False
-    write_id: str | None = None
-    calls: int = 0
-    waits: bool = False
+    free: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    dead: bool = field(default=False, repr=False)
+    write_id: str | None = field(default=None, repr=False)
+    calls: int = field(default=0, repr=False)
+    waits: bool = field(default=False, repr=False)
 
 
 current_plan: ContextVar[Plan | None] = ContextVar("current_plan", default=None)
@@ -130,7 +130,6 @@ class Wire(MemoryBackend):
         plan = current_plan.get()
         if plan is not None:
             plan.calls += 1
-            plan.reached.set()
         self.flight.append(arrive)
 
     async def _before_call(self, **_: Any) -> None:
@@ -144,7 +143,6 @@ class Wire(MemoryBackend):
         plan.calls += 1
         if plan.calls - 1 != plan.call:
             return
-        plan.reached.set()
         if plan.fate in (Fate.LOSE_REQUEST, Fate.LATE):
             raise _NO_ANSWER
         if plan.fate is Fate.WAIT_BEFORE:
@@ -177,8 +175,3 @@ async def _wait(plan: Plan) -> None:
 async def _mourn(plan: Plan) -> None:
     if plan.dead:
         await asyncio.Event().wait()
-
-
-def running(plans: Sequence[Plan]) -> Sequence[Plan]:
-    """Those that are not dead."""
-    return [plan for plan in plans if not plan.dead]

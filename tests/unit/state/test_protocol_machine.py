@@ -12,12 +12,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.protocol.deployment import GRACE, Deployment, content
 from support.protocol.wire import Fate, Plan
 from support.state_clock import ShiftedClock
+
+from deltaglider_core.state import writes
 
 T = TypeVar("T")
 
@@ -42,6 +45,9 @@ class Histories(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.clock = self.stack.enter_context(ShiftedClock())
+        patch = self.stack.enter_context(pytest.MonkeyPatch.context())
+        # A write that waits for one that we let wait would only cost time.
+        patch.setattr(writes, "_PATIENCE_SECONDS", 0.05)
         directory = self.stack.enter_context(tempfile.TemporaryDirectory())
         self.deployment = self.run(Deployment.open(Path(directory), self.stack))
 
@@ -122,10 +128,10 @@ class Histories(RuleBasedStateMachine):
             self.runner.close()
 
 
-class TestHistories(Histories.TestCase):  # type: ignore[misc,name-defined]
-    settings = settings(
-        max_examples=20,
-        stateful_step_count=20,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=20,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

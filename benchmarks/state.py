@@ -257,7 +257,7 @@ async def crash(config: str, count: int) -> None:
     from deltaglider_core.app import create_app
     from deltaglider_core.interfaces.storage import ObjectMetadata
     from deltaglider_core.loading import load
-    from deltaglider_core.state.intents import Event
+    from deltaglider_core.state.records import Event
 
     loaded = load(config=Path(config))
     app = create_app(loaded.settings, loaded.plugins, database=loaded.database)

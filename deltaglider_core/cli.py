@@ -127,8 +127,9 @@ def _state_commands(commands: Any) -> None:
             "usage",
             "usage",
             "show how many objects and bytes buckets hold",
-            "Shows what is counted with every write. STORED is what lies on the backend, references "
-            "included and parts of open uploads not; PENDING counts writes that are under way.",
+            "Shows what is counted with every write. STORED is what lies on the backend, "
+            "references included and parts of open uploads not; PENDING counts writes that are "
+            "under way.",
         ),
         (
             "reconcile",

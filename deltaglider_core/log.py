@@ -29,6 +29,7 @@ ALIASES: Mapping[str, str] = {"deltaglider": OUR_LOGGER, "deltaglider_core": OUR
 
 #: Libraries whose ``info`` is noise beside ours; a filter can name them.
 QUIET: Mapping[str, int] = {
+    "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
     "uvicorn": logging.WARNING,
 }

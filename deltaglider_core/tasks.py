@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def run_blocking(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -39,6 +40,26 @@ async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
     await _ended(pending)
 
 
+async def bounded_map(
+    function: Callable[[T], Awaitable[R]], items: Iterable[T], *, limit: int
+) -> list[R]:
+    """Apply ``function`` to all items, ``limit`` at a time; results in order.
+
+    The first error ends the rest and propagates as it is.
+    """
+    gate = asyncio.Semaphore(limit)
+
+    async def one(item: T) -> R:
+        async with gate:
+            return await function(item)
+
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        await cancel_all(tasks)
+
+
 async def _ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
     """Wait for tasks to end whatever happens to the waiter; re-raise its cancellation last."""
     cancelled: asyncio.CancelledError | None = None
@@ -54,4 +75,4 @@ async def _ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
         raise cancelled
 
 
-__all__ = ["cancel_all", "run_blocking"]
+__all__ = ["bounded_map", "cancel_all", "run_blocking"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 from ..errors import IntegrityError
-from .concurrency import run_owned
+from ..tasks import run_blocking
 
 #: Bytes of a file per read: large enough that the hop to a thread does not matter.
 BLOCK = 1024 * 1024
@@ -53,7 +53,7 @@ async def file_chunks(path: Path, size: int) -> AsyncGenerator[bytes, None]:
     """
     for position in range(0, size, BLOCK):
         length = min(BLOCK, size - position)
-        block = await run_owned(read_span, path, position, length)
+        block = await run_blocking(read_span, path, position, length)
         if len(block) != length:
             end = position + len(block)
             raise IntegrityError(f"spool file {path.name} ends at {end} of {size} bytes")

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import IntegrityError
+from ..tasks import cancel_all, run_blocking
 from .bodies import BLOCK
-from .concurrency import cancel_all, run_owned
 from .metrics import DeltaMetrics
 from .record import is_sha256
 
@@ -119,7 +119,7 @@ class ReferenceCache:
 
         Memory of a map comes back from the disk, which can fail after the first look.
         """
-        if await run_owned(is_intact, file):
+        if await run_blocking(is_intact, file):
             return False
         entry = self._entries.get(file.sha256)
         if entry is not None and entry.file is file:
@@ -155,7 +155,7 @@ class ReferenceCache:
         self, entry: _Entry, sha256: str, size: int, fetch: Fetch
     ) -> ReferenceFile:
         path = self._directory / sha256
-        file = await run_owned(open_verified, path, sha256)
+        file = await run_blocking(open_verified, path, sha256)
         if file is not None:
             self._metrics.cache_hits.inc()
         else:
@@ -179,7 +179,7 @@ class ReferenceCache:
             if (written, found) != (size, sha256):
                 raise IntegrityError(f"reference {sha256} has other bytes than its name says")
             # What is mapped is what was read back, not what passed through on its way.
-            file = await run_owned(open_verified, temporary, sha256)
+            file = await run_blocking(open_verified, temporary, sha256)
             if file is None:
                 raise IntegrityError(f"reference {sha256} did not survive its way to the cache")
             os.rename(temporary, path)
@@ -270,7 +270,7 @@ async def write_hashed(path: Path, chunks: AsyncIterator[bytes], *, limit: int) 
             raise IntegrityError(f"reference is longer than {limit} bytes")
         block += chunk
         if len(block) >= BLOCK:
-            await run_owned(flush, bytes(block))
+            await run_blocking(flush, bytes(block))
             block.clear()
-    await run_owned(flush, bytes(block))
+    await run_blocking(flush, bytes(block))
     return written, digest.hexdigest()

@@ -15,9 +15,9 @@ from typing import Protocol
 from ..errors import CorruptDelta, IntegrityError, InvalidRange, ServiceUnavailable
 from ..interfaces.codec import Codec
 from ..interfaces.storage import ByteRange, ObjectInfo, ObjectReader, StorageBackend
+from ..tasks import cancel_all, run_blocking
 from .bodies import ByteReader
 from .cache import ReferenceFile
-from .concurrency import cancel_all, run_owned
 from .container import Head, Window, parse_index
 from .engine import Engine
 from .forms import missing_codec
@@ -177,7 +177,7 @@ class Decoder:
             pending.popleft()
             self._seconds += seconds
             if whole is not None:
-                await run_owned(whole.update, data)
+                await run_blocking(whole.update, data)
                 if piece.start + len(data) == stop and whole.hexdigest() != known:
                     raise IntegrityError("object does not match its SHA-256")
             if start <= piece.start and piece.start + len(data) <= stop:
@@ -187,7 +187,7 @@ class Decoder:
         try:
             async with aclosing(self._pieces(source, start, stop)) as pieces:
                 async for piece in pieces:
-                    work = run_owned(self._decode, reference, piece)
+                    work = run_blocking(self._decode, reference, piece)
                     pending.append((piece, asyncio.ensure_future(work)))
                     if len(pending) == _AT_ONCE:
                         yield await finish()

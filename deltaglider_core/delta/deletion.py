@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..errors import BucketNotEmpty
 from ..interfaces.storage import RESERVED_PREFIX, StorageBackend
-from .concurrency import bounded_map
+from ..tasks import bounded_map
 from .hidden import any_visible
 from .layout import LAYOUT_PREFIX, MARKER
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..interfaces.codec import Codec, EncodedWindow, PreparedReference
+from ..tasks import cancel_all, run_blocking
 from .bodies import read_span
 from .cache import ReferenceFile
-from .concurrency import cancel_all, run_owned
 from .container import (
     GROUP_WINDOWS,
     MAX_GROUPS,
@@ -80,7 +80,7 @@ async def encode(
         header = codec.stream_header()
         if len(header) > MAX_STREAM_HEADER or not 1 <= codec.window_size <= MAX_WINDOW_BYTES:
             raise ValueError(f"codec {codec.codec_id} does not fit the format")
-        await run_owned(_write_at, path, 0, header)
+        await run_blocking(_write_at, path, 0, header)
         position, groups, start = len(header), list[Group](), 0
         left = -(-target.size // codec.window_size)
         if left > MAX_GROUPS * group_windows:
@@ -95,11 +95,11 @@ async def encode(
                     data = each.window.data
                     if position + len(data) >= limit:
                         return None
-                    await run_owned(_write_at, path, position, data)
+                    await run_blocking(_write_at, path, position, data)
                     rows.append(_row(each, position))
                     position += len(data)
                 frame = build_index(len(groups), rows)
-                await run_owned(_write_at, path, offset, frame)
+                await run_blocking(_write_at, path, offset, frame)
                 digest = index_digest(frame)
                 groups.append(Group(offset=offset, start=start, windows=count, sha256=digest))
                 start += sum(row.size for row in rows)
@@ -119,7 +119,7 @@ async def _encoded(
             size = min(codec.window_size, target.size - offset)
             pending.append(
                 asyncio.ensure_future(
-                    run_owned(_encode, codec, prepared, reference, target.path, offset, size)
+                    run_blocking(_encode, codec, prepared, reference, target.path, offset, size)
                 )
             )
             if len(pending) == _AT_ONCE:

@@ -10,8 +10,8 @@ from ..errors import ConfigurationError, IntegrityError, NoSuchKey
 from ..interfaces.codec import Codec
 from ..interfaces.storage import StorageBackend
 from ..services import Services, Spool
+from ..tasks import run_blocking
 from .cache import ReferenceCache, ReferenceFile, open_verified
-from .concurrency import run_owned
 from .metrics import DeltaMetrics
 from .policy import DeltaPolicy
 from .prepared import PreparedCache
@@ -81,7 +81,7 @@ class Engine:
             ) as file:
                 yield file
             return
-        mapped = await run_owned(open_verified, spooled.path, spooled.sha256)
+        mapped = await run_blocking(open_verified, spooled.path, spooled.sha256)
         if mapped is None:
             raise IntegrityError("the spool file is not what was received")
         yield mapped

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..errors import IntegrityError, NoSuchKey
 from ..interfaces.storage import ObjectInfo, ObjectPage, StorageBackend
-from .concurrency import bounded_map
+from ..tasks import bounded_map
 from .engine import Engine
 from .forms import as_listed, describe, form_of
 from .hidden import list_visible

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 
 from ..interfaces.codec import Codec, PreparedReference
+from ..tasks import cancel_all, run_blocking
 from .cache import ReferenceFile
-from .concurrency import cancel_all, run_owned
 
 #: Indexes kept while nobody uses them. An index takes up to 64 MiB, and uploads that follow
 #: each other usually share one.
@@ -57,7 +57,7 @@ class PreparedCache:
             if entry.prepared is None:
                 task = self._loading.get(name)
                 if task is None:
-                    task = asyncio.ensure_future(run_owned(codec.prepare, file.path))
+                    task = asyncio.ensure_future(run_blocking(codec.prepare, file.path))
                     self._loading[name] = task
                     task.add_done_callback(lambda done: self._loaded(name, entry, done))
                 prepared = await asyncio.shield(task)
@@ -96,4 +96,4 @@ class PreparedCache:
             del self._entries[name]
             count, kept = count - 1, kept - size
             if entry.prepared is not None:
-                await run_owned(entry.prepared.close)
+                await run_blocking(entry.prepared.close)

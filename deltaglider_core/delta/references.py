@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from ..errors import NoSuchKey, PreconditionFailed
 from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
-from .concurrency import bounded_map
+from ..tasks import bounded_map
 from .record import REFERENCES_PREFIX, Reference, is_sha256
 
 #: References that one deltaspace gets on its own; later families use what is there.

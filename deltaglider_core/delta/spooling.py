@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import IncompleteBody
+from ..tasks import run_blocking
 from .bodies import BLOCK, file_chunks
-from .concurrency import run_owned
 from .container import PEEK
 
 
@@ -72,7 +72,7 @@ async def spool_body(body: AsyncIterator[bytes], path: Path, size: int) -> Spool
 
     async def flush() -> None:
         try:
-            await run_owned(writer.append, bytes(block))
+            await run_blocking(writer.append, bytes(block))
         except OSError as error:
             rest = _continued(path, writer.size, bytes(block), body)
             raise SpoolFullError(rest) from error

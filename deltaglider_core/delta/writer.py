@@ -10,9 +10,9 @@ from ..errors import PreconditionFailed
 from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
 from ..interfaces.writes import current_write
 from ..services import SpoolLease
+from ..tasks import run_blocking
 from .blobs import Blob, BlobMaker
 from .bodies import chain, split_start
-from .concurrency import run_owned
 from .container import PEEK, build_head, has_magic
 from .encoder import EncodingFailedError
 from .engine import Engine
@@ -101,7 +101,7 @@ class ObjectWriter:
             yield lease
         finally:
             if lease is not None:
-                await run_owned(lease.close)
+                await run_blocking(lease.close)
 
     # --- verbatim -------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from .bucket_registry import (
 )
 from .collect import lease_name
 from .examiner import LATE_COMMIT_SECONDS
-from .intents import BucketGoneError, KeyBusyError
+from .records import BucketGoneError, KeyBusyError
 from .snapshot import changed
 from .tables import buckets, intents, leases
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from ..errors import IntegrityError, NoSuchKey, PreconditionFailed, ServiceUnavailable
 from ..interfaces.storage import RESERVED_PREFIX, Condition, ObjectMetadata, StorageBackend
 from .snapshot import changed
-from .tables import buckets, objects, refs, uploads
+from .tables import buckets, leases, objects, refs, uploads
 
 if TYPE_CHECKING:
     from .database import Database
@@ -237,6 +237,9 @@ def drop_rows(connection: Connection) -> bool:
         ).rowcount
         if gone:
             return True
+    identity = connection.execute(select(buckets.c.id).where(buckets.c.number == number)).scalar()
+    unused = (f"collect:{identity}", f"scan:{number}")
+    connection.execute(delete(leases).where(leases.c.name.in_(unused)))
     connection.execute(delete(buckets).where(buckets.c.number == number))
     return True
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
-from ..delta.concurrency import bounded_map
 from ..delta.layer import DeltaLayer
 from ..delta.record import REFERENCES_PREFIX, is_sha256
 from ..delta.versions import ATTEMPTS, ChangedError, Versions
 from ..errors import IntegrityError, NoSuchKey, ServiceUnavailable
 from ..interfaces.storage import RESERVED_PREFIX, ObjectInfo, StorageBackend, StorageLayer
+from ..tasks import bounded_map
 from . import references
 from .references import Judged, Judgement, Pass, Verdict
 

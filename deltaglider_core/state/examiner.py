@@ -16,7 +16,7 @@ from sqlalchemy import Connection, or_, select
 from ..errors import NoSuchBucket, NoSuchKey
 from ..interfaces.storage import ObjectInfo, StorageBackend
 from . import intents
-from .intents import Present
+from .records import Present
 from .sums import Facts
 from .tables import buckets
 from .tables import intents as rows

@@ -12,9 +12,6 @@ is right, and one that begins later is contended itself.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -28,95 +25,10 @@ from sqlalchemy import (
     update,
 )
 
-from ..errors import DeltaGliderError, QuotaExceeded
-from ..origin import Signature
+from ..errors import QuotaExceeded
 from . import events, signatures, sums, uploads
-from .sums import Facts
+from .records import BucketGoneError, Event, Intent, KeyBusyError, Present
 from .tables import buckets, intents
-
-
-class BucketGoneError(DeltaGliderError):
-    """The bucket of this id takes no writes (any more): look up which one has the name now."""
-
-
-class KeyBusyError(DeltaGliderError):
-    """Somebody rewrites the key in place: try again in a moment."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """What is journaled about a mutation that happened."""
-
-    kind: str
-    bucket: str
-    source: str
-    payload: Mapping[str, Any]
-
-    def dump(self) -> str:
-        """As JSON, for an intent."""
-        return json.dumps([self.kind, self.bucket, self.source, dict(self.payload)])
-
-    @classmethod
-    def load(cls, text: str) -> Event:
-        """The opposite of ``dump``."""
-        kind, bucket, source, payload = json.loads(text)
-        return cls(kind=kind, bucket=bucket, source=source, payload=payload)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Intent:
-    """A mutation that is to begin.
-
-    Attributes:
-        bucket: Number of the bucket in the database.
-        kind: ``put``, ``copy``, ``delete``, ``complete``.
-        process: Id of this process.
-        size: Logical bytes of what is written, which count against the quota at once.
-        event: Journaled if it happened although nobody was left to say so; the sizes may be
-            missing in it.
-        upload: Id of the multipart upload that it completes.
-        parts: Fingerprint of the list of parts that is completed.
-        quota: Most logical bytes of the bucket; None without a limit.
-    """
-
-    write_id: str
-    bucket: int
-    key: bytes
-    kind: str
-    process: str
-    size: int
-    event: Event | None
-    upload: str | None = None
-    parts: str | None = None
-    quota: int | None = None
-    signature: Signature | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Present:
-    """What is at a key.
-
-    Attributes:
-        write_id: Of the write that put it there; None if it was none of ours.
-        facts: What counts of it.
-        etag, modified: As clients see them; the time in seconds of Unix time.
-        stored_as: ``delta`` or ``passthrough``.
-    """
-
-    write_id: str | None
-    facts: Facts
-    etag: str
-    modified: float
-    stored_as: str
-
-    def payload(self) -> dict[str, Any]:
-        """What an event says of it."""
-        return {
-            "content_length": self.facts.size,
-            "storage_type": self.stored_as,
-            "etag": self.etag,
-        }
-
 
 _PEERS = select(
     intents.c.write_id, intents.c.exclusive, intents.c.contended, intents.c.disturbed
@@ -168,15 +80,12 @@ _DISTURB = (
     .where(intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
     .values(disturbed=intents.c.disturbed + 1)
 )
-_END_ALONE = delete(intents).where(
-    intents.c.write_id == bindparam("w"), intents.c.contended.is_(False)
-)
+_MINE = (intents.c.write_id == bindparam("w"), intents.c.process == bindparam("p"))
+_END_ALONE = delete(intents).where(*_MINE, intents.c.contended.is_(False))
 _END = delete(intents).where(intents.c.write_id == bindparam("w"))
 _FIND = select(intents).where(intents.c.write_id == bindparam("w"))
 _RECHECK = (
-    update(intents)
-    .where(intents.c.write_id == bindparam("w"))
-    .values(state="recheck", event=None, reference=None, due=None)
+    update(intents).where(*_MINE).values(state="recheck", event=None, reference=None, due=None)
 )
 
 
@@ -252,13 +161,14 @@ def settle(
         None, or the write id of an intent that waits until somebody looked at the key.
     """
     w = intent.write_id
+    mine = {"w": w, "p": intent.process}
     if intent.upload is not None and present is not None:
         uploads.completed(connection, now, intent.upload, present, intent.parts)
-    if connection.execute(_END_ALONE, {"w": w}).rowcount == 1:
+    if connection.execute(_END_ALONE, mine).rowcount == 1:
         sums.put(connection, intent.bucket, intent.key, present.facts if present else None)
         _journal(connection, now, w, intent.key, event)
         return None
-    if connection.execute(_RECHECK, {"w": w}).rowcount == 1:
+    if connection.execute(_RECHECK, mine).rowcount == 1:
         _journal(connection, now, w, intent.key, event)
         return w
     # This process was taken for dead and somebody looked at the key, perhaps before this write
@@ -287,6 +197,8 @@ def _journal(
 
 def _check_again(connection: Connection, now: float, intent: Intent) -> None:
     connection.execute(_CONTEND, {"b": intent.bucket, "k": intent.key})
+    if connection.execute(_FIND, {"w": intent.write_id}).first() is not None:
+        return  # another process goes on with the same upload, and looks in the end
     connection.execute(
         _INSERT,
         {
@@ -392,17 +304,4 @@ def _event_of(row: Any, present: Present | None) -> Event:
     return Event(kind=event.kind, bucket=event.bucket, source=event.source, payload=payload)
 
 
-__all__ = [
-    "BucketGoneError",
-    "Event",
-    "Intent",
-    "KeyBusyError",
-    "Present",
-    "begin",
-    "doubt",
-    "examined",
-    "give_up",
-    "isolate",
-    "release",
-    "settle",
-]
+__all__ = ["begin", "doubt", "examined", "give_up", "isolate", "release", "settle"]

@@ -34,8 +34,8 @@ from ..interfaces.storage import (
 )
 from ..origin import current_origin
 from . import signatures, upload_listing, uploads
-from .intents import BucketGoneError
 from .mutations import Mutations
+from .records import BucketGoneError
 from .upload_completion import Completer, Finder, naming
 from .upload_sweep import Sweeper
 from .uploads import Upload

@@ -22,7 +22,7 @@ from ..interfaces.writes import current_write
 from ..origin import Origin, current_origin
 from .bucket_registry import BucketRegistry
 from .examiner import LATE_COMMIT_SECONDS, Examiner, present_of
-from .intents import BucketGoneError, Event, Present
+from .records import BucketGoneError, Event, Present
 from .writes import ActiveWrite, Journal
 
 T = TypeVar("T")

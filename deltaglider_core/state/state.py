@@ -19,7 +19,7 @@ from .leases import Leases
 from .place import DatabasePlace
 from .processes import Processes, open_processes
 from .snapshot import SnapshotKeeper
-from .tables import buckets, facts
+from .tables import buckets, facts, intents
 from .writes import Journal
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from ..interfaces.events import EventSink
     from .layer import StateLayer
+
+
+#: Seconds after which another process goes on settling where one has died.
+SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,11 @@ def load_snapshot(connection: Connection) -> StateSnapshot:
         select(buckets.c.number, buckets.c.id).where(buckets.c.state == "active")
     )
     return StateSnapshot(deployment=deployment, buckets={row.number: row.id for row in active})
+
+
+def _own_intents(connection: Connection, processes: frozenset[str]) -> bool:
+    query = select(intents.c.write_id).where(intents.c.process.in_(processes)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 class State:
@@ -113,9 +122,17 @@ class State:
         return await self._settle(frozenset())
 
     async def settle_dead(self) -> int:
-        """Settle what dead processes left; returns how many."""
+        """Settle what dead processes left, unless another process does it; returns how many."""
         dead = frozenset(await self.processes.dead())
-        return await self._settle(dead) if dead else 0
+        if not dead or not await self.database.read(lambda c: _own_intents(c, dead)):
+            return 0
+        lease = await self.leases.acquire("settle-dead", SETTLE_SECONDS)
+        if lease is None:
+            return 0
+        try:
+            return await lease.keep(self._settle(dead))
+        finally:
+            await lease.release()
 
     async def _settle(self, dead: frozenset[str]) -> int:
         layer = self.layer

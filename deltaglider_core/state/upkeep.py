@@ -50,8 +50,8 @@ class Upkeep:
             Duty(name="settle-own", every_seconds=1.0, run=state.settle_own),
             Duty(name="number-events", every_seconds=0.25, run=state.number_own),
             Duty(name="collect", every_seconds=60.0, run=self.collect),
+            Duty(name="settle-dead", every_seconds=1.0, run=state.settle_dead),
             # In one of them.
-            Duty(name="settle-dead", every_seconds=1.0, run=state.settle_dead, lease=True),
             Duty(name="number-left", every_seconds=5.0, run=state.events.number, lease=True),
             Duty(name="event-lag", every_seconds=60.0, run=state.events.report_lag, lease=True),
             Duty(name="prune-events", every_seconds=60.0, run=self.prune_events, lease=True),

@@ -26,7 +26,7 @@ from ..interfaces.storage import ObjectInfo
 from .tables import buckets, uploads
 
 if TYPE_CHECKING:
-    from .intents import Present
+    from .records import Present
 
 #: How long a finished upload answers a repeated Complete, seconds.
 REMEMBER_SECONDS = 900.0

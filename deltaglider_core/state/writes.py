@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import SlowDown
 from ..tasks import cancel_all
 from . import intents, references
-from .intents import Event, Intent, KeyBusyError, Present
+from .records import Event, Intent, KeyBusyError, Present
 
 if TYPE_CHECKING:
     from .bucket_registry import BucketRef

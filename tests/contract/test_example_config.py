@@ -18,6 +18,8 @@ EXAMPLE = ROOT / "deltaglider_proxy.example.yaml"
 NOT_SHOWN = {
     "access.authentication",  # of no effect beside a key pair
     "storage.filesystem",  # the shorthand of storage.backend
+    "advanced.event_file.path",  # of a package that [standard] does not install
+    "advanced.event_file.fsync",
     "advanced.pipeline",  # must name exactly the active entries of a stage
 }
 

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = [
-    *("setup", "run", "demo", "bench"),
+    *("setup", "run", "demo", "bench", "soak"),
     *("test", "test-plugin", "lint", "type", "format", "docs"),
     *("dist", "lock", "clean", "help"),
 ]

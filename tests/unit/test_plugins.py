@@ -63,7 +63,7 @@ def test_the_built_in_features_come_through_the_same_hooks(site: FakeSite) -> No
         "authenticators": ["open-access", "sigv4"],
         "authorizers": ["static"],
         "routers": ["table"],
-        "storage_layers": ["delta"],
+        "storage_layers": ["delta", "intents"],
     }
     for records in plugins.stages.values():
         for entry in records.values():

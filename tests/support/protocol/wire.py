@@ -39,6 +39,7 @@ class Plan:
     Attributes:
         free: Set to let a waiting call go on.
         dead: The process died: no call of it ever comes back.
+        arrives: Nevertheless the request that it had just sent is carried out.
         write_id: Of the operation, as soon as it has one.
         calls: How many were made.
         waits: Whether one waits.
@@ -48,6 +49,7 @@ class Plan:
     fate: Fate = Fate.WAIT_BEFORE
     free: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     dead: bool = field(default=False, repr=False)
+    arrives: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     write_id: str | None = field(default=None, repr=False)
     calls: int = field(default=0, repr=False)
     waits: bool = field(default=False, repr=False)
@@ -88,6 +90,20 @@ class Wire(MemoryBackend):
             await request()
         except S3Error:
             return
+
+    def die(self, plan: Plan) -> None:
+        """The process that a plan is about dies; what it has sent may still arrive."""
+        plan.dead = True
+        if plan.waits and plan.fate is Fate.WAIT_BEFORE:
+
+            async def arrive() -> None:
+                plan.free.set()
+                await plan.arrives.wait()
+                # It is carried out in as many turns of the loop as the backend takes for it.
+                while plan.calls == plan.call + 1 if plan.call is not None else False:
+                    await asyncio.sleep(0)
+
+            self.flight.append(arrive)
 
     async def put_object(
         self,
@@ -169,6 +185,9 @@ async def _wait(plan: Plan) -> None:
     plan.waits = True
     await plan.free.wait()
     plan.waits = False
+    if plan.dead and plan.fate is Fate.WAIT_BEFORE and not plan.arrives.is_set():
+        plan.arrives.set()
+        return
     await _mourn(plan)
 
 

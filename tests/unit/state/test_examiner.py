@@ -8,14 +8,15 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
+from support.layers import BUCKET, LateBackend, Node, StoreBackend, body, open_node
+
 from deltaglider_core.errors import ServiceUnavailable
 from deltaglider_core.interfaces.storage import ObjectMetadata
 from deltaglider_core.state import examiner
 from deltaglider_core.state.place import DatabasePlace
 from deltaglider_core.state.tables import buckets, intents
 from deltaglider_core.testing.memory import MemoryBackend
-from sqlalchemy import select, update
-from support.layers import BUCKET, LateBackend, Node, StoreBackend, body, open_node
 
 DEAD = frozenset({"d" * 32})
 

@@ -18,7 +18,7 @@ from deltaglider_core.errors import InvalidRequest, NoSuchUpload
 from deltaglider_core.interfaces.storage import UploadPage
 from deltaglider_core.state import upload_listing, uploads
 from deltaglider_core.state.database import Database
-from deltaglider_core.state.intents import Present
+from deltaglider_core.state.records import Present
 from deltaglider_core.state.sums import Facts
 from deltaglider_core.state.tables import uploads as table
 from deltaglider_core.state.upload_listing import Query

@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from deltaglider_core.delta.concurrency import bounded_map, cancel_all, run_owned
+from deltaglider_core.tasks import bounded_map, cancel_all, run_blocking
 
 
 async def test_a_result_and_an_error_come_back() -> None:
-    assert await run_owned(max, 1, 2) == 2
+    assert await run_blocking(max, 1, 2) == 2
     with pytest.raises(ZeroDivisionError):
-        await run_owned(divmod, 1, 0)
+        await run_blocking(divmod, 1, 0)
 
 
 async def test_a_cancelled_wait_ends_after_the_thread() -> None:
@@ -24,7 +24,7 @@ async def test_a_cancelled_wait_ends_after_the_thread() -> None:
         finish.wait(10)
         ended.set()
 
-    task = asyncio.create_task(run_owned(work))
+    task = asyncio.create_task(run_blocking(work))
     await asyncio.to_thread(started.wait, 10)
     for _ in range(3):
         task.cancel()
@@ -44,7 +44,7 @@ async def test_an_error_of_a_cancelled_thread_is_dropped() -> None:
         finish.wait(10)
         raise ZeroDivisionError
 
-    task = asyncio.create_task(run_owned(work))
+    task = asyncio.create_task(run_blocking(work))
     await asyncio.to_thread(started.wait, 10)
     task.cancel()
     finish.set()

@@ -63,11 +63,10 @@ class BucketLifecycle:
 
         def begin(connection: Connection) -> int:
             now = self._state.database.now(connection)
-            if signature is not None:
-                signatures.check(connection, now, signature)
+            fresh = signature is not None and signatures.check(connection, now, signature)
             number = insert_bucket(connection, now, name, identity, "creating", complete=True)
             self._record(connection, intent, number, "create_bucket")
-            if signature is not None:
+            if fresh and signature is not None:
                 signatures.claim(connection, now, signature)
             return number
 
@@ -148,8 +147,7 @@ class BucketLifecycle:
                 connection: Connection, number: int = ref.number, identity: str = ref.id
             ) -> None:
                 now = self._state.database.now(connection)
-                if signature is not None:
-                    signatures.check(connection, now, signature)
+                fresh = signature is not None and signatures.check(connection, now, signature)
                 state = connection.execute(
                     select(buckets.c.state).where(buckets.c.number == number)
                 ).scalar()
@@ -168,7 +166,7 @@ class BucketLifecycle:
                     raise KeyBusyError
                 set_state(connection, number, "deleting")
                 self._record(connection, intent, number, "delete_bucket")
-                if signature is not None:
+                if fresh and signature is not None:
                     signatures.claim(connection, now, signature)
                 changed(connection)
 

@@ -30,10 +30,9 @@ from . import events, signatures, sums, uploads
 from .records import BucketGoneError, Event, Intent, KeyBusyError, Present
 from .tables import buckets, intents
 
-_PEERS = select(
-    intents.c.write_id, intents.c.exclusive, intents.c.contended, intents.c.disturbed
-).where(intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
-_STATE = select(buckets.c.state).where(buckets.c.number == bindparam("b"))
+_AT_KEY = (intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
+_PEERS = select(intents.c.exclusive).where(*_AT_KEY)
+_BUCKET = select(buckets.c.state, buckets.c.complete).where(buckets.c.number == bindparam("b"))
 _COLUMNS = (
     "write_id",
     "bucket",
@@ -46,6 +45,8 @@ _COLUMNS = (
     "contended",
     "exclusive",
     "disturbed",
+    "had",
+    "told",
     "upload",
     "event",
 )
@@ -61,25 +62,22 @@ _INSERT_ALONE = (
                     buckets.c.number == bindparam("b"), buckets.c.state == "active"
                 )
             ),
-            ~exists(
-                select(literal(1)).where(
-                    intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k")
-                )
-            ),
+            ~exists(select(literal(1)).where(*_AT_KEY)),
         ),
     )
     .execution_options(preserve_rowcount=True)
 )
-_CONTEND = (
-    update(intents)
-    .where(intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
-    .values(contended=True)
+_CONTEND = update(intents).where(*_AT_KEY).values(contended=True)
+_DISTURB = update(intents).where(*_AT_KEY).values(disturbed=intents.c.disturbed + 1)
+# Deletes at a key that nobody has settled; see ``had`` and ``told`` in ``tables``.
+_DELETES = update(intents).where(*_AT_KEY, intents.c.kind == "delete", intents.c.state != "recheck")
+_SET_HAD = _DELETES.where(intents.c.write_id != bindparam("w")).values(
+    had=bindparam("v_had"), told=False
 )
-_DISTURB = (
-    update(intents)
-    .where(intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
-    .values(disturbed=intents.c.disturbed + 1)
-)
+_FIRST_HAD = _DELETES.where(intents.c.contended.is_(False)).values(had=bindparam("v_had"))
+_TELL = _DELETES.where(
+    intents.c.write_id != bindparam("w"), intents.c.had.is_(True), intents.c.told.is_(False)
+).values(told=True)
 _MINE = (intents.c.write_id == bindparam("w"), intents.c.process == bindparam("p"))
 _END_ALONE = delete(intents).where(*_MINE, intents.c.contended.is_(False))
 _END = delete(intents).where(intents.c.write_id == bindparam("w"))
@@ -98,8 +96,9 @@ def begin(connection: Connection, now: float, intent: Intent) -> None:
         ReplayedRequest: The signature has changed something already.
         NoSuchUpload, UploadChangedError: The upload to complete is not open.
     """
-    if intent.signature is not None:
-        signatures.check(connection, now, intent.signature)
+    signature = intent.signature
+    if signature is not None and not signatures.check(connection, now, signature):
+        signature = None  # claimed by this request already
     if intent.upload is not None:
         uploads.check(connection, intent.bucket, intent.upload)
     if intent.quota is not None:
@@ -116,23 +115,34 @@ def begin(connection: Connection, now: float, intent: Intent) -> None:
         "contended": False,
         "exclusive": False,
         "disturbed": 0,
+        "had": False,
+        "told": False,
         "upload": intent.upload,
         "event": None if intent.event is None else intent.event.dump(),
     }
     place = {"b": intent.bucket, "k": intent.key}
     alone = {f"v_{name}": value for name, value in values.items()}
     if connection.execute(_INSERT_ALONE, {**alone, **place}).rowcount != 1:
-        if connection.execute(_STATE, place).scalar() != "active":
+        bucket = connection.execute(_BUCKET, place).first()
+        if bucket is None or bucket.state != "active":
             raise BucketGoneError
-        peers = connection.execute(_PEERS, place).all()
-        if any(peer.exclusive for peer in peers):
+        if any(connection.execute(_PEERS, place).scalars()):
             raise KeyBusyError
+        # Nothing was settled at the key since the first of them began.
+        had = _had(connection, intent.bucket, intent.key, complete=bucket.complete)
+        connection.execute(_FIRST_HAD, {**place, "v_had": had})
         connection.execute(_CONTEND, place)
-        connection.execute(_INSERT, {**values, "contended": True})
-    if intent.signature is not None:
-        signatures.claim(connection, now, intent.signature)
+        connection.execute(_INSERT, {**values, "contended": True, "had": had})
+    if signature is not None:
+        signatures.claim(connection, now, signature)
     if intent.upload is not None:
         uploads.completing(connection, now, intent.upload, intent.parts or "")
+
+
+def _had(connection: Connection, bucket: int, key: bytes, *, complete: bool) -> bool:
+    """Whether there is an object to delete, as far as is known."""
+    row = sums.find(connection, bucket, key)
+    return not complete if row is None else row.facts is not None
 
 
 def _check_quota(connection: Connection, intent: Intent, quota: int) -> None:
@@ -149,13 +159,21 @@ def _check_quota(connection: Connection, intent: Intent, quota: int) -> None:
 
 
 def settle(
-    connection: Connection, now: float, intent: Intent, present: Present | None, event: Event | None
+    connection: Connection,
+    now: float,
+    intent: Intent,
+    present: Present | None,
+    event: Event,
+    *,
+    changed: bool,
 ) -> str | None:
     """End a mutation that happened.
 
     Args:
         present: What it left at the key; None for nothing.
-        event: What is journaled; None if nothing changed.
+        event: What is journaled.
+        changed: False if there was nothing to delete; then nothing is journaled, unless it was a
+            delete that nobody has settled that took it away.
 
     Returns:
         None, or the write id of an intent that waits until somebody looked at the key.
@@ -166,33 +184,51 @@ def settle(
         uploads.completed(connection, now, intent.upload, present, intent.parts)
     if connection.execute(_END_ALONE, mine).rowcount == 1:
         sums.put(connection, intent.bucket, intent.key, present.facts if present else None)
-        _journal(connection, now, w, intent.key, event)
+        if changed:
+            _journal(connection, now, w, intent.key, event)
         return None
-    if connection.execute(_RECHECK, mine).rowcount == 1:
-        _journal(connection, now, w, intent.key, event)
+    row = connection.execute(_FIND, {"w": w}).first()
+    if row is not None and connection.execute(_RECHECK, mine).rowcount == 1:
+        if _tells(connection, row, changed=changed):
+            _journal(connection, now, w, intent.key, event)
+            # For those that begin before somebody has looked, which decides.
+            sums.put(connection, intent.bucket, intent.key, present.facts if present else None)
         return w
     # This process was taken for dead and somebody looked at the key, perhaps before this write
     # had reached it.
-    if not events.has(connection, w):
+    if changed and not events.has(connection, w):
         _journal(connection, now, w, intent.key, event)
     _check_again(connection, now, intent)
     return w
 
 
-def _journal(
-    connection: Connection, now: float, write_id: str, key: bytes, event: Event | None
-) -> None:
-    if event is not None:
-        events.append(
-            connection,
-            now=now,
-            write_id=write_id,
-            kind=event.kind,
-            bucket=event.bucket,
-            key=key,
-            source=event.source,
-            payload=event.payload,
-        )
+def _tells(connection: Connection, row: Any, *, changed: bool) -> bool:
+    """Whether a contended mutation that happened is journaled; the deletes beside it take note.
+
+    The answer to a delete can be lost with its process. Its client repeats it and finds nothing,
+    and somebody has to tell that the object is gone, exactly once.
+    """
+    place = {"b": row.bucket, "k": row.key, "w": row.write_id}
+    if row.kind != "delete":
+        connection.execute(_SET_HAD, {**place, "v_had": True})
+        return changed
+    if changed:
+        connection.execute(_SET_HAD, {**place, "v_had": False})
+        return not row.told
+    return connection.execute(_TELL, place).rowcount > 0
+
+
+def _journal(connection: Connection, now: float, write_id: str, key: bytes, event: Event) -> None:
+    events.append(
+        connection,
+        now=now,
+        write_id=write_id,
+        kind=event.kind,
+        bucket=event.bucket,
+        key=key,
+        source=event.source,
+        payload=event.payload,
+    )
 
 
 def _check_again(connection: Connection, now: float, intent: Intent) -> None:
@@ -213,6 +249,8 @@ def _check_again(connection: Connection, now: float, intent: Intent) -> None:
             "contended": True,
             "exclusive": False,
             "disturbed": 0,
+            "had": False,
+            "told": False,
             "upload": intent.upload,
             "event": None,
         },
@@ -277,13 +315,16 @@ def examined(
     if current.disturbed != row.disturbed or current.state != row.state:
         return False
     if current.state != "recheck":
-        if current.kind == "delete":
-            known = sums.find(connection, current.bucket, current.key)
-            had = delete_counts if known is None else known.facts is not None
-            happened = present is None and had
-        else:
+        if current.kind != "delete":
             happened = present is not None and present.write_id == current.write_id
+        elif present is not None:
+            happened = False
+        elif current.contended:
+            happened = current.had and not current.told
+        else:
+            happened = _had(connection, current.bucket, current.key, complete=not delete_counts)
         if happened and current.event is not None:
+            _tells(connection, current, changed=True)
             _journal(connection, now, row.write_id, current.key, _event_of(current, present))
         if current.upload is not None:
             if happened and present is not None:

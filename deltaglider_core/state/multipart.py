@@ -103,11 +103,10 @@ class Multipart:
 
             def create(connection: Connection, number: int = place.number) -> None:
                 now = self._database.now(connection)
-                if signature is not None:
-                    signatures.check(connection, now, signature)
+                fresh = signature is not None and signatures.check(connection, now, signature)
                 if not uploads.is_active(connection, number):
                     raise BucketGoneError
-                if signature is not None:
+                if fresh and signature is not None:
                     signatures.claim(connection, now, signature)
                 uploads.create(
                     connection,

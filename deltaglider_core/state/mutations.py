@@ -197,11 +197,9 @@ class Mutations:
 
     async def settle(self, mutation: Mutation[T], write: ActiveWrite, outcome: Outcome[T]) -> None:
         """Journal a mutation that happened, and find out what is at its key if need be."""
-        event = None
-        if outcome.changed:
-            payload = outcome.present.payload() if outcome.present is not None else {}
-            event = _event(mutation, current_origin.get(), payload)
-        left = await self._journal.settle(write, outcome.present, event)
+        payload = outcome.present.payload() if outcome.present is not None else {}
+        event = _event(mutation, current_origin.get(), payload)
+        left = await self._journal.settle(write, outcome.present, event, changed=outcome.changed)
         if left is not None:
             try:
                 await self._examiner.recheck(left)

@@ -19,37 +19,39 @@ _FIND = select(signatures.c.request, signatures.c.expires).where(
     signatures.c.digest == bindparam("d")
 )
 _INSERT = insert(signatures)
+_FORGET = delete(signatures).where(signatures.c.digest == bindparam("d"))
 
 
-def check(connection: Connection, now: float, signature: Signature) -> None:
-    """Raise ``ReplayedRequest`` if another request has brought the signature."""
+def check(connection: Connection, now: float, signature: Signature) -> bool:
+    """Whether the signature may still be claimed by this request; False if it has done so.
+
+    Raises:
+        ReplayedRequest: Another request has brought it.
+    """
     found = connection.execute(_FIND, {"d": signature.digest}).first()
-    if found is None or found.expires <= now:
-        return
+    if found is None:
+        return True
     request, _, call = found.request.partition(":")
     if request == signature.request_id:
-        return
+        return False
+    if found.expires <= now:
+        connection.execute(_FORGET, {"d": signature.digest})
+        return True
     seen = found.expires - signature.window
     another_call = bool(call and signature.call) and call != signature.call
     if not (another_call and now - seen < SAME_SECONDS):
         raise ReplayedRequest
+    return False
 
 
 def claim(connection: Connection, now: float, signature: Signature) -> None:
-    """Remember a signature that was checked in the same transaction."""
-    found = connection.execute(_FIND, {"d": signature.digest}).first()
-    if found is not None:
-        if found.expires > now:
-            return
-        connection.execute(delete(signatures).where(signatures.c.digest == signature.digest))
-    connection.execute(
-        _INSERT,
-        {
-            "digest": signature.digest,
-            "request": f"{signature.request_id}:{signature.call}",
-            "expires": now + signature.window,
-        },
-    )
+    """Remember a signature for which ``check`` said yes in the same transaction."""
+    values = {
+        "digest": signature.digest,
+        "request": f"{signature.request_id}:{signature.call}",
+        "expires": now + signature.window,
+    }
+    connection.execute(_INSERT, values)
 
 
 def give_back(connection: Connection, signature: Signature) -> None:

@@ -75,7 +75,8 @@ objects = Table(
 #: but what is at the key has to be asked; ``doubt``: the outcome has to be asked, not before
 #: ``due``. ``contended``: another one concerned the same key at the same time. ``disturbed``
 #: counts those that were settled meanwhile. ``exclusive``: no other may begin on the key.
-#: ``event`` is what is journaled if it turns out to have happened (JSON, or NULL for nothing).
+#: ``had``, of a delete: there is an object for it to remove. ``told``: another delete has journaled
+#: that it is gone. ``event`` is what is journaled if it turns out to have happened (JSON, or NULL for nothing).
 intents = Table(
     "intents",
     metadata,
@@ -90,6 +91,8 @@ intents = Table(
     Column("contended", Boolean, nullable=False),
     Column("exclusive", Boolean, nullable=False),
     Column("disturbed", Integer, nullable=False),
+    Column("had", Boolean, nullable=False, server_default=text("false")),
+    Column("told", Boolean, nullable=False, server_default=text("false")),
     Column("reference", LargeBinary),
     Column("upload", String(255)),
     Column("due", Float(53)),

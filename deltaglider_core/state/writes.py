@@ -134,12 +134,13 @@ class Journal:
             raise
 
     async def settle(
-        self, write: ActiveWrite, present: Present | None, event: Event | None
+        self, write: ActiveWrite, present: Present | None, event: Event, *, changed: bool
     ) -> str | None:
         """End a mutation that happened; see ``intents.settle``."""
         now = self._database.now
         left = await self._finish(
-            write, lambda c: intents.settle(c, now(c), write.intent, present, event)
+            write,
+            lambda c: intents.settle(c, now(c), write.intent, present, event, changed=changed),
         )
         self._journaled()
         return left

@@ -258,9 +258,10 @@ def test_real_internal_objects_are_out_of_reach(
     for number in range(2):
         s3.delete_object(Bucket=bucket, Key=f"app-{number}.zip")
     # References are collected elsewhere; what they leave is no trace of bad input.
-    for path in (root / ".deltaglider").rglob("*"):
-        if path.is_file():
-            path.unlink()
+    for folder in ("refs", "layout/suffix"):
+        for path in (root / ".deltaglider" / folder).rglob("*"):
+            if path.is_file():
+                path.unlink()
 
 
 # --- documents -----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, func, select
+from support.state_clock import ShiftedClock
 
 from deltaglider_codec_xdelta3.codec import Xdelta3Codec
 from deltaglider_core.delta.engine import Engine
@@ -22,14 +23,14 @@ from deltaglider_core.delta.policy import DeltaPolicy
 from deltaglider_core.errors import NoSuchKey, S3Error
 from deltaglider_core.interfaces.storage import CompletedPart, ObjectInfo
 from deltaglider_core.state.collect import collect_bucket
-from deltaglider_core.state.examiner import examine_all
+from deltaglider_core.state.examiner import LATE_COMMIT_SECONDS, examine_all
 from deltaglider_core.state.layer import StateLayer
 from deltaglider_core.state.place import DatabasePlace
 from deltaglider_core.state.state import State, open_state
 from deltaglider_core.state.tables import buckets, events, intents, objects, refs
-from deltaglider_core.testing import body, metadata, read, services_for_tests
+from deltaglider_core.testing import body, metadata, services_for_tests
 
-from .wire import Fate, Plan, Wire, current_plan
+from .wire import Plan, Wire, current_plan
 
 BUCKET = "bucket"
 GRACE = 1000.0
@@ -233,7 +234,7 @@ class Deployment:
         process = self.processes.pop(number)
         for each in self.asked:
             if each.process is process:
-                each.plan.dead = True
+                self.wire.die(each.plan)
         self._dead.append(process)
         await self.start()
 
@@ -262,6 +263,21 @@ class Deployment:
             done = each.task is None or each.task.done()
             if each.ended is None and (done or each.plan.dead):
                 each.ended = self._tick()
+
+    async def come_to_rest(self, clock: ShiftedClock) -> None:
+        """Let everything end that waits, time pass, and every process settle what is left.
+
+        Of the intents on one key each pass settles at least one.
+        """
+        for waiting in self.waiting():
+            await self.release(waiting)
+        for _ in range(len(self.asked) + 2):
+            self.forget_flight()
+            clock.advance(LATE_COMMIT_SECONDS + 1)
+            for number in range(len(self.processes)):
+                await self.settle(number)
+            if not await self._read(select(intents)):
+                return
 
     # --- what is true ---------------------------------------------------------------------
 
@@ -352,6 +368,3 @@ class Deployment:
 def _may_follow(later: Asked, earlier: Asked) -> bool:
     """Whether ``later`` may have taken effect after ``earlier``."""
     return later.ended is None or later.ended > earlier.began
-
-
-__all__ = ["BUCKET", "GRACE", "Asked", "Deployment", "Fate", "Plan", "Wire", "content", "read"]

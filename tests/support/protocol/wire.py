@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from deltaglider_core.errors import S3Error, ServiceUnavailable
@@ -30,6 +32,7 @@ class Fate(Enum):
     LOSE_REQUEST = "gets an error, and the request is lost"
     LOSE_ANSWER = "gets an error, and the request was carried out"
     LATE = "gets an error, and the request may be carried out later"
+    WAIT_THEN_LATE = "waits before it, and then is late"
 
 
 @dataclass
@@ -37,9 +40,12 @@ class Plan:
     """One call of an operation, counted from 0, and its fate.
 
     Attributes:
+        method: Only calls of this method count.
         free: Set to let a waiting call go on.
         dead: The process died: no call of it ever comes back.
-        arrives: Nevertheless the request that it had just sent is carried out.
+        sent: Nevertheless the call at which it waited is carried out.
+        over: Set when nothing of it goes on any more.
+        at: Method and key of the call at which it waits.
         write_id: Of the operation, as soon as it has one.
         calls: How many were made.
         waits: Whether one waits.
@@ -47,32 +53,47 @@ class Plan:
 
     call: int | None = None
     fate: Fate = Fate.WAIT_BEFORE
-    free: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    dead: bool = field(default=False, repr=False)
-    arrives: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    write_id: str | None = field(default=None, repr=False)
-    calls: int = field(default=0, repr=False)
-    waits: bool = field(default=False, repr=False)
+    method: str | None = None
+    free: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    dead: bool = field(default=False, init=False)
+    sent: bool = field(default=False, init=False)
+    over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    at: tuple[str, str] = field(default=("", ""), init=False)
+    write_id: str | None = field(default=None, init=False)
+    calls: int = field(default=0, init=False)
+    waits: bool = field(default=False, init=False)
 
+
+_MUTATIONS = ("put_object", "delete_object")
+_LATE = (Fate.LATE, Fate.WAIT_THEN_LATE)
 
 current_plan: ContextVar[Plan | None] = ContextVar("current_plan", default=None)
 
 _NO_ANSWER = ServiceUnavailable("There was no answer.")
 
 
+@dataclass
+class Late:
+    """A request whose sender got an error or died, and that may still be carried out."""
+
+    method: str
+    key: str
+    arrive: Callable[[], Awaitable[Any]]
+
+
 class Wire(MemoryBackend):
     """The backend that all processes share.
 
     Attributes:
-        flight: Requests whose sender got an error, and that may still be carried out.
+        flight: What may still be carried out.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.flight: list[Callable[[], Awaitable[Any]]] = []
+        self.flight: list[Late] = []
         for method in StorageBackend.__abstractmethods__ - {"capabilities"}:
-            self.before(method, self._before_call)
-            self.after(method, self._after_call)
+            self.before(method, partial(self._before_call, method))
+            self.after(method, partial(self._after_call, method))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -87,23 +108,22 @@ class Wire(MemoryBackend):
         """Let a late request arrive; the backend may refuse it."""
         request = self.flight.pop(number)
         try:
-            await request()
+            await request.arrive()
         except S3Error:
             return
 
     def die(self, plan: Plan) -> None:
-        """The process that a plan is about dies; what it has sent may still arrive."""
+        """The process that a plan is about dies; a mutation that it has sent may still arrive."""
         plan.dead = True
-        if plan.waits and plan.fate is Fate.WAIT_BEFORE:
+        if not (plan.waits and plan.fate is Fate.WAIT_BEFORE and plan.at[0] in _MUTATIONS):
+            return
 
-            async def arrive() -> None:
-                plan.free.set()
-                await plan.arrives.wait()
-                # It is carried out in as many turns of the loop as the backend takes for it.
-                while plan.calls == plan.call + 1 if plan.call is not None else False:
-                    await asyncio.sleep(0)
+        async def arrive() -> None:
+            plan.sent = True
+            plan.free.set()
+            await plan.over.wait()
 
-            self.flight.append(arrive)
+        self.flight.append(Late(method=plan.at[0], key=plan.at[1], arrive=arrive))
 
     async def put_object(
         self,
@@ -115,27 +135,37 @@ class Wire(MemoryBackend):
         metadata: ObjectMetadata,
         condition: Condition | None = None,
     ) -> ObjectInfo:
-        if not _is_late():
-            return await super().put_object(
-                bucket, key, content, size=size, metadata=metadata, condition=condition
-            )
+        if not _is_late("put_object"):
+            async with _not_told_if_dead():
+                return await super().put_object(
+                    bucket, key, content, size=size, metadata=metadata, condition=condition
+                )
+        await _wait_first()
         data = b"".join([chunk async for chunk in content])
         self._fly(
+            "put_object",
+            key,
             lambda: MemoryBackend.put_object(
                 self, bucket, key, body(data), size=size, metadata=metadata, condition=condition
-            )
+            ),
         )
         raise _NO_ANSWER
 
     async def delete_object(
         self, bucket: str, key: str, *, condition: Condition | None = None
     ) -> bool:
-        if not _is_late():
-            return await super().delete_object(bucket, key, condition=condition)
-        self._fly(lambda: MemoryBackend.delete_object(self, bucket, key, condition=condition))
+        if not _is_late("delete_object"):
+            async with _not_told_if_dead():
+                return await super().delete_object(bucket, key, condition=condition)
+        await _wait_first()
+        self._fly(
+            "delete_object",
+            key,
+            lambda: MemoryBackend.delete_object(self, bucket, key, condition=condition),
+        )
         raise _NO_ANSWER
 
-    def _fly(self, request: Callable[[], Awaitable[Any]]) -> None:
+    def _fly(self, method: str, key: str, request: Callable[[], Awaitable[Any]]) -> None:
         async def arrive() -> None:
             token = current_plan.set(None)
             try:
@@ -146,9 +176,9 @@ class Wire(MemoryBackend):
         plan = current_plan.get()
         if plan is not None:
             plan.calls += 1
-        self.flight.append(arrive)
+        self.flight.append(Late(method=method, key=key, arrive=arrive))
 
-    async def _before_call(self, **_: Any) -> None:
+    async def _before_call(self, method: str, *, key: str, **_: Any) -> None:
         plan = current_plan.get()
         if plan is None:
             return
@@ -156,19 +186,24 @@ class Wire(MemoryBackend):
         write = current_write.get()
         if write is not None:
             plan.write_id = write.write_id
+        if plan.method not in (None, method):
+            return
         plan.calls += 1
         if plan.calls - 1 != plan.call:
             return
+        plan.at = (method, key)
         if plan.fate in (Fate.LOSE_REQUEST, Fate.LATE):
             raise _NO_ANSWER
-        if plan.fate is Fate.WAIT_BEFORE:
+        if plan.fate in (Fate.WAIT_BEFORE, Fate.WAIT_THEN_LATE):
             await _wait(plan)
+        if plan.fate is Fate.WAIT_THEN_LATE:
+            raise _NO_ANSWER
 
-    async def _after_call(self, **_: Any) -> None:
+    async def _after_call(self, method: str, **_: Any) -> None:
         plan = current_plan.get()
         if plan is None:
             return
-        if plan.calls - 1 == plan.call:
+        if plan.calls - 1 == plan.call and plan.method in (None, method):
             if plan.fate is Fate.LOSE_ANSWER:
                 raise _NO_ANSWER
             if plan.fate is Fate.WAIT_AFTER:
@@ -176,21 +211,40 @@ class Wire(MemoryBackend):
         await _mourn(plan)
 
 
-def _is_late() -> bool:
+@asynccontextmanager
+async def _not_told_if_dead() -> AsyncIterator[None]:
+    """A dead process does not learn of an error either."""
+    try:
+        yield
+    except S3Error:
+        plan = current_plan.get()
+        if plan is not None:
+            await _mourn(plan)
+        raise
+
+
+def _is_late(method: str) -> bool:
     plan = current_plan.get()
-    return plan is not None and plan.fate is Fate.LATE and plan.calls == plan.call
+    if plan is None or plan.fate not in _LATE or plan.method not in (None, method):
+        return False
+    return plan.calls == plan.call
+
+
+async def _wait_first() -> None:
+    plan = current_plan.get()
+    if plan is not None and plan.fate is Fate.WAIT_THEN_LATE:
+        await _wait(plan)
 
 
 async def _wait(plan: Plan) -> None:
     plan.waits = True
     await plan.free.wait()
     plan.waits = False
-    if plan.dead and plan.fate is Fate.WAIT_BEFORE and not plan.arrives.is_set():
-        plan.arrives.set()
-        return
-    await _mourn(plan)
+    if not plan.sent:
+        await _mourn(plan)
 
 
 async def _mourn(plan: Plan) -> None:
     if plan.dead:
+        plan.over.set()
         await asyncio.Event().wait()

@@ -275,3 +275,49 @@ async def test_a_deletion_that_was_cut(nodes: tuple[Node, Node], when: str) -> N
         await second.layer.create_bucket(BUCKET)
     await second.put("k")
     await second.check_sums()
+
+
+async def test_a_delete_that_is_repeated_before_the_first_is_settled(
+    nodes: tuple[Node, Node],
+) -> None:
+    """The process died after the object was gone; its client asks again and finds nothing."""
+    first, second = nodes
+    await first.put("k")
+    deleting = first.layer.delete_object(BUCKET, "k")
+    await die(first, deleting, method="delete_object", when="after", key="k")
+    assert await second.layer.delete_object(BUCKET, "k") is False
+    assert (await second.events()).count(("ObjectDeleted", "k")) == 1
+    await second.put("k", b"again")
+    await second.state._settle(DEAD)
+    assert [kind for kind, _ in await second.events()] == [
+        "ObjectCreated",
+        "ObjectDeleted",
+        "ObjectCreated",
+    ]
+    await second.check_sums()
+
+
+async def test_a_delete_that_was_cut_before_another_one_did_it(nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    await first.put("k")
+    deleting = first.layer.delete_object(BUCKET, "k")
+    await die(first, deleting, method="delete_object", when="before", key="k")
+    assert await second.layer.delete_object(BUCKET, "k") is True
+    await second.state._settle(DEAD)
+    assert (await second.events()).count(("ObjectDeleted", "k")) == 1
+    await second.check_sums()
+
+
+async def test_two_deletes_at_once_tell_once(nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    await first.put("k")
+    for _ in range(5):
+        removed = await asyncio.gather(
+            *(node.layer.delete_object(BUCKET, "k") for node in (first, second) * 3)
+        )
+        assert sum(removed) == 1
+        await first.put("k")
+    kinds = [kind for kind, _ in await first.events()]
+    assert kinds.count("ObjectDeleted") == 5
+    assert kinds.count("ObjectCreated") == 6
+    await first.check_sums()

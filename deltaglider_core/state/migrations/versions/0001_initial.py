@@ -84,6 +84,8 @@ def _intents() -> None:
         sa.Column("contended", sa.Boolean, nullable=False),
         sa.Column("exclusive", sa.Boolean, nullable=False),
         sa.Column("disturbed", sa.Integer, nullable=False),
+        sa.Column("had", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("told", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("reference", sa.LargeBinary),
         sa.Column("upload", sa.String(255)),
         sa.Column("due", sa.Float(53)),

@@ -51,7 +51,7 @@ def open_root(path: Path) -> Root:
 
 def _open(path: Path) -> int:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _make(path)
         fd = os.open(path, BUCKET)
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigurationError(
@@ -64,6 +64,19 @@ def _open(path: Path) -> int:
             "the user that runs this process permission to read and write it."
         ) from error
     return fd
+
+
+def _make(path: Path) -> None:
+    """Make the directory and those above it; what is in them must not vanish with their names."""
+    if path.is_dir():
+        return
+    _make(path.parent)
+    path.mkdir(exist_ok=True)
+    parent = os.open(path.parent, DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
 
 
 def _probe(path: Path, root: int) -> KeyCodec:

@@ -1,0 +1,142 @@
+"""Two servers on one database and one directory of objects, and clients that use both."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from support.journal import run_command
+from support.load import SHARED, Client, small_release
+from support.model import CREATED, DELETED, Mismatch, Model, Place, Version
+from support.raw import Answer
+from support.server import ServerProcess, merged
+
+#: Objects in each of the folders that are emptied and filled again.
+TURNS = 3
+
+
+def server_pair(
+    directory: Path,
+    database_url: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    workers: int = 2,
+) -> tuple[ServerProcess, ServerProcess]:
+    """Two servers with the same credentials, not started yet."""
+    arguments = ["--workers", f"{workers}"]
+    common = merged({"advanced": {"database_url": database_url}}, settings or {})
+    first = ServerProcess(directory / "first", settings=common, arguments=arguments)
+    second = ServerProcess(directory / "second", arguments=arguments)
+    second.access_key, second.secret_key = first.access_key, first.secret_key
+    second.data = first.data
+    second.write_config(common)
+    return first, second
+
+
+class Roamer(Client):
+    """A client whose requests go to any of several servers, each to another one.
+
+    It also fills folders and empties them, so that references are in use, then not, then again.
+    """
+
+    def __init__(self, model: Model, number: int, servers: Sequence[ServerProcess]) -> None:
+        super().__init__(model, number)
+        self._servers = servers
+        self._ends: list[tuple[Any, Any]] = []
+        self.actions |= {self.turn_over: 6, self.turn_over_shared: 6}
+
+    def connect(self, server: ServerProcess) -> None:
+        """Open what the requests need, at every server."""
+        self._ends = []
+        for each in self._servers:
+            super().connect(each)
+            self._ends.append((self.raw, self.s3))
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        self._choose()
+        return super().call(method, **arguments)
+
+    def send(self, method: str, place: Place, body: bytes = b"", **headers: str) -> Answer:
+        self._choose()
+        return super().send(method, place, body, **headers)
+
+    def run(self, server: ServerProcess, seed: str, stop: threading.Event) -> None:
+        try:
+            super().run(server, seed, stop)
+        finally:
+            for _, s3 in self._ends:
+                s3.close()
+
+    def _choose(self) -> None:
+        self.raw, self.s3 = self.chance.choice(self._ends)
+
+    def turn_over(self) -> None:
+        """Fill a folder of one's own, or empty it as a whole."""
+        folder = self.chance.randrange(2)
+        places = [self.place(f"turn-{folder}/{number}.zip") for number in range(TURNS)]
+        empty = [place for place in places if self.model.possible(place) == {None}]
+        if not empty:
+            self._delete_many(places)
+            return
+        # The same bytes each time: their reference has the name of the one that was collected.
+        self.put(empty[0], small_release(places.index(empty[0])))
+
+    def turn_over_shared(self) -> None:
+        """The same in a folder that everybody fills and empties."""
+        number = self.chance.randrange(SHARED)
+        place = Place(bucket=self.bucket, key=f"turn/{number}.zip", shared=True)
+        if self.chance.random() < 0.6:
+            self._delete(place)
+        else:
+            self.put(place, small_release(number))
+
+
+class Collector:
+    """``deltaglider_proxy collect``, again and again, beside the servers.
+
+    Attributes:
+        passes: Runs that have ended.
+        counts: References that were condemned, reprieved and deleted, all runs together.
+    """
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.error: BaseException | None = None
+        self.passes = 0
+        self.counts: Counter[str] = Counter()
+
+    def __enter__(self) -> Collector:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def collect(self) -> None:
+        """One run over all buckets.
+
+        Raises:
+            Mismatch: It failed.
+        """
+        text = run_command(self._server, "collect", "--quiet").decode()
+        for verdict in ("condemned", "reprieved", "deleted"):
+            found = re.findall(rf"(\d+) {verdict}(?! before)", text)
+            self.counts[verdict] += sum(map(int, found))
+        self.passes += 1
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self.collect()
+        except BaseException as error:
+            self.error = error
+
+
+__all__ = ["Collector", "Roamer", "server_pair"]

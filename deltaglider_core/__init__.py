@@ -114,6 +114,7 @@ from .interfaces.storage import (
     UploadInfo,
     UploadPage,
 )
+from .interfaces.writes import WriteIntent, current_write
 from .services import Clock, Services, Spool, SpoolLease, SystemClock, run_blocking
 from .settings import BackendSettings, Section, Settings, setting
 
@@ -231,7 +232,9 @@ __all__ = [  # noqa: RUF022
     "UploadInfo",
     "UploadPage",
     "Verdict",
+    "WriteIntent",
     "XAmzContentSHA256Mismatch",
+    "current_write",
     "hookimpl",
     "run_blocking",
     "setting",

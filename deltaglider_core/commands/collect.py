@@ -55,7 +55,7 @@ async def collect_buckets(
     Returns:
         The exit code.
     """
-    from ..errors import S3Error
+    from ..errors import NoSuchBucket, S3Error
     from ..state.collect import collect_bucket
     from ..state.references import NotOwnerError
 
@@ -78,6 +78,8 @@ async def collect_buckets(
             failed += bool(names)
         except S3Error as error:
             _end_line(quiet=quiet)
+            if isinstance(error, NoSuchBucket) and not names:
+                continue  # deleted since it was listed
             print(f"{name}: {error.code}: {error.text}", file=sys.stderr)
             failed += 1
         else:

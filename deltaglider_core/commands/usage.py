@@ -99,18 +99,19 @@ def run_reconcile(arguments: argparse.Namespace) -> int:
 
 
 async def _reconcile(service: Service, names: Sequence[str], *, quiet: bool) -> int:
-    from ..errors import S3Error
+    from ..errors import NoSuchBucket, S3Error
     from ..state.reconcile import reconcile
 
-    if not names:
-        names = [bucket.name for bucket in await service.state.layer.list_buckets()]
+    chosen = list(names) or [found.name for found in await service.state.layer.list_buckets()]
     failed = 0
-    for name in names:
+    for name in chosen:
         show = _shower(name, quiet=quiet)
         try:
             done = await reconcile(service.state.layer, service.state, name, show)
         except S3Error as error:
             _end_line(quiet=quiet)
+            if isinstance(error, NoSuchBucket) and not names:
+                continue  # deleted since it was listed
             print(f"{name}: {error.code}: {error.text}", file=sys.stderr)
             failed += 1
             continue
@@ -121,7 +122,7 @@ async def _reconcile(service: Service, names: Sequence[str], *, quiet: bool) -> 
         )
     if not failed:
         return 0
-    return EXIT_FAILED if failed == len(names) else EXIT_PARTIAL
+    return EXIT_FAILED if failed == len(chosen) else EXIT_PARTIAL
 
 
 def _shower(name: str, *, quiet: bool) -> Callable[[Progress], None]:

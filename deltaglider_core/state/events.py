@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from ..interfaces.events import ObjectEvent
+from .prepared import Prepared
 from .tables import events, facts, undelivered
 
 #: Scope of ``Database.write`` for ``number_events``, ``prune`` and what creates a cursor.
@@ -27,7 +28,14 @@ SCOPE = "events"
 
 _LAST = "events"
 
-_APPEND = insert(events)
+_APPEND = Prepared(
+    insert(events).values(
+        {
+            name: bindparam(name)
+            for name in ("write_id", "kind", "bucket", "key", "source", "occurred", "payload")
+        }
+    )
+)
 _HAS = select(events.c.number).where(events.c.write_id == bindparam("w")).limit(1)
 _READ = (
     select(events)
@@ -82,8 +90,8 @@ def append(
         key: UTF-8.
         payload: What JSON can hold.
     """
-    connection.execute(
-        _APPEND,
+    _APPEND.run(
+        connection,
         {
             "write_id": write_id,
             "kind": kind,

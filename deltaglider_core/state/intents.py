@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from ..errors import QuotaExceeded
 from . import events, signatures, sums, uploads
+from .prepared import Prepared
 from .records import BucketGoneError, Event, Intent, KeyBusyError, Present
 from .tables import buckets, intents
 
@@ -52,9 +53,8 @@ _COLUMNS = (
 )
 _INSERT = insert(intents)
 # The usual case in one statement: the bucket is there and nobody else is at the key.
-_INSERT_ALONE = (
-    insert(intents)
-    .from_select(
+_INSERT_ALONE = Prepared(
+    insert(intents).from_select(
         list(_COLUMNS),
         select(*(bindparam(f"v_{name}", type_=intents.c[name].type) for name in _COLUMNS)).where(
             exists(
@@ -65,7 +65,6 @@ _INSERT_ALONE = (
             ~exists(select(literal(1)).where(*_AT_KEY)),
         ),
     )
-    .execution_options(preserve_rowcount=True)
 )
 _CONTEND = update(intents).where(*_AT_KEY).values(contended=True)
 _DISTURB = update(intents).where(*_AT_KEY).values(disturbed=intents.c.disturbed + 1)
@@ -79,7 +78,7 @@ _TELL = _DELETES.where(
     intents.c.write_id != bindparam("w"), intents.c.had.is_(True), intents.c.told.is_(False)
 ).values(told=True)
 _MINE = (intents.c.write_id == bindparam("w"), intents.c.process == bindparam("p"))
-_END_ALONE = delete(intents).where(*_MINE, intents.c.contended.is_(False))
+_END_ALONE = Prepared(delete(intents).where(*_MINE, intents.c.contended.is_(False)))
 _END = delete(intents).where(intents.c.write_id == bindparam("w"))
 _FIND = select(intents).where(intents.c.write_id == bindparam("w"))
 _RECHECK = (
@@ -122,7 +121,7 @@ def begin(connection: Connection, now: float, intent: Intent) -> None:
     }
     place = {"b": intent.bucket, "k": intent.key}
     alone = {f"v_{name}": value for name, value in values.items()}
-    if connection.execute(_INSERT_ALONE, {**alone, **place}).rowcount != 1:
+    if _INSERT_ALONE.run(connection, {**alone, **place}).rowcount != 1:
         bucket = connection.execute(_BUCKET, place).first()
         if bucket is None or bucket.state != "active":
             raise BucketGoneError
@@ -182,7 +181,7 @@ def settle(
     mine = {"w": w, "p": intent.process}
     if intent.upload is not None and present is not None:
         uploads.completed(connection, now, intent.upload, present, intent.parts)
-    if connection.execute(_END_ALONE, mine).rowcount == 1:
+    if _END_ALONE.run(connection, mine).rowcount == 1:
         sums.put(connection, intent.bucket, intent.key, present.facts if present else None)
         if changed:
             _journal(connection, now, w, intent.key, event)

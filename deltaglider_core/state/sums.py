@@ -7,9 +7,11 @@ what is on the backend is the business of those who call: see ``intents`` and ``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from .prepared import Prepared
 from .tables import buckets, intents, objects
 
 
@@ -30,15 +32,17 @@ class Row:
 
 
 _WHERE = (objects.c.bucket == bindparam("b"), objects.c.key == bindparam("k"))
-_SELECT = select(objects.c.size, objects.c.stored, objects.c.version).where(*_WHERE)
-_INSERT = insert(objects)
-_UPDATE = (
+_SELECT = Prepared(select(objects.c.size, objects.c.stored, objects.c.version).where(*_WHERE))
+_INSERT = Prepared(
+    insert(objects).values({column.name: bindparam(column.name) for column in objects.columns})
+)
+_UPDATE = Prepared(
     update(objects)
     .where(*_WHERE)
     .values(size=bindparam("size"), stored=bindparam("stored"), version=bindparam("version"))
 )
-_DELETE = delete(objects).where(*_WHERE)
-_ADD = (
+_DELETE = Prepared(delete(objects).where(*_WHERE))
+_ADD = Prepared(
     update(buckets)
     .where(buckets.c.number == bindparam("b"))
     .values(
@@ -53,7 +57,7 @@ _ADD = (
 
 def find(connection: Connection, bucket: int, key: bytes) -> Row | None:
     """The row of a key, or None."""
-    found = connection.execute(_SELECT, {"b": bucket, "k": key}).first()
+    found: Any = _SELECT.run(connection, {"b": bucket, "k": key}).first()
     if found is None:
         return None
     size, stored, version = found
@@ -72,14 +76,14 @@ def put(connection: Connection, bucket: int, key: bytes, facts: Facts | None) ->
         "more_size": (facts.size if facts else 0) - (before.size if before else 0),
         "more_stored": (facts.stored if facts else 0) - (before.stored if before else 0),
     }
-    found = connection.execute(_ADD, change).first()
+    found: Any = _ADD.run(connection, change).first()
     if found is None:
         return
     version, scanning = found
     place = {"b": bucket, "k": key}
     if facts is None and not scanning:
         if row is not None:
-            connection.execute(_DELETE, place)
+            _DELETE.run(connection, place)
         return
     values = {
         "size": facts.size if facts else None,
@@ -87,9 +91,9 @@ def put(connection: Connection, bucket: int, key: bytes, facts: Facts | None) ->
         "version": version,
     }
     if row is None:
-        connection.execute(_INSERT, {"bucket": bucket, "key": key, **values})
+        _INSERT.run(connection, {"bucket": bucket, "key": key, **values})
     else:
-        connection.execute(_UPDATE, {**place, **values})
+        _UPDATE.run(connection, {**place, **values})
 
 
 _LARGEST = (

@@ -75,8 +75,9 @@ objects = Table(
 #: but what is at the key has to be asked; ``doubt``: the outcome has to be asked, not before
 #: ``due``. ``contended``: another one concerned the same key at the same time. ``disturbed``
 #: counts those that were settled meanwhile. ``exclusive``: no other may begin on the key.
-#: ``had``, of a delete: there is an object for it to remove. ``told``: another delete has journaled
-#: that it is gone. ``event`` is what is journaled if it turns out to have happened (JSON, or NULL for nothing).
+#: ``had``, of a delete: there is an object for it to remove. ``told``: another delete has
+#: journaled that it is gone. ``event`` is what is journaled if it turns out to have happened
+#: (JSON, or NULL for nothing).
 intents = Table(
     "intents",
     metadata,
@@ -98,7 +99,6 @@ intents = Table(
     Column("due", Float(53)),
     Column("event", Text),
     Index("intents_key", "bucket", "key"),
-    Index("intents_process", "process"),
     sqlite_with_rowid=False,
 )
 
@@ -116,13 +116,6 @@ events = Table(
     Column("occurred", Float(53), nullable=False),
     Column("payload", Text, nullable=False),
 )
-Index(
-    "events_without_id",
-    events.c.number,
-    sqlite_where=events.c.id.is_(None),
-    postgresql_where=events.c.id.is_(None),
-)
-
 #: Readers of the journal, each with the last id that it has dealt with.
 cursors = Table(
     "cursors",

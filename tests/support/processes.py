@@ -10,10 +10,13 @@ from pathlib import Path
 def workers_of(pid: int) -> set[int]:
     """Process ids of the living workers below a supervisor."""
     return {
-        int(entry.name)
-        for entry in Path("/proc").glob("[0-9]*")
-        if _parent(entry) == pid and b"spawn_main" in _command(entry)
+        child for child in children_of(pid) if b"spawn_main" in _command(Path(f"/proc/{child}"))
     }
+
+
+def children_of(pid: int) -> set[int]:
+    """Process ids of the living children of a process."""
+    return {int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _parent(entry) == pid}
 
 
 def is_running(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import Counter
@@ -11,8 +12,8 @@ from typing import Any
 
 from support.journal import run_command
 from support.load import SHARED, Client, small_release
-from support.model import CREATED, DELETED, Mismatch, Model, Place, Version
-from support.raw import Answer
+from support.model import Model, Place
+from support.raw import Answer, RawClient
 from support.server import ServerProcess, merged
 
 #: Objects in each of the folders that are emptied and filled again.
@@ -35,6 +36,13 @@ def server_pair(
     second.data = first.data
     second.write_config(common)
     return first, second
+
+
+def statistics(server: ServerProcess) -> Any:
+    """What ``/_/stats`` says."""
+    answer = RawClient(server).request("GET", "/_/stats")
+    assert answer.status == 200, answer
+    return json.loads(answer.body)
 
 
 class Roamer(Client):
@@ -82,8 +90,7 @@ class Roamer(Client):
         if not empty:
             self._delete_many(places)
             return
-        # The same bytes each time: their reference has the name of the one that was collected.
-        self.put(empty[0], small_release(places.index(empty[0])))
+        self.put(empty[0], content(empty[0]))
 
     def turn_over_shared(self) -> None:
         """The same in a folder that everybody fills and empties."""
@@ -92,7 +99,17 @@ class Roamer(Client):
         if self.chance.random() < 0.6:
             self._delete(place)
         else:
-            self.put(place, small_release(number))
+            self.put(place, content(place))
+
+
+def content(place: Place) -> bytes:
+    """What a key of a folder that is filled again and again holds.
+
+    It is the same each time, so that a new reference has the name of the one that was collected,
+    and another one in each folder: the same reference in two folders counts as named in both.
+    """
+    folder, _, name = place.key.rpartition("/")
+    return folder.encode() + small_release(int(name.partition(".")[0]))
 
 
 class Collector:
@@ -139,4 +156,4 @@ class Collector:
             self.error = error
 
 
-__all__ = ["Collector", "Roamer", "server_pair"]
+__all__ = ["Collector", "Roamer", "content", "server_pair", "statistics"]

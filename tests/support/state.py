@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -43,14 +44,21 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def postgres_place(postgres_url: str) -> Iterator[DatabasePlace]:
-    """An empty schema on the shared server."""
+@contextlib.contextmanager
+def fresh_schema(postgres_url: str) -> Iterator[str]:
+    """URL of an empty schema on a server."""
     name = f"test_{os.getpid()}_{next(_schemas)}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
-        yield DatabasePlace(url=f"{postgres_url}&options={quote(f'-csearch_path={name}')}")
+        yield f"{postgres_url}&options={quote(f'-csearch_path={name}')}"
         connection.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.fixture
+def postgres_place(postgres_url: str) -> Iterator[DatabasePlace]:
+    """An empty schema on the shared server."""
+    with fresh_schema(postgres_url) as url:
+        yield DatabasePlace(url=url)
 
 
 @pytest.fixture

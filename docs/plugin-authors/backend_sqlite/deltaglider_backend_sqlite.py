@@ -100,7 +100,10 @@ class SqliteBackend(StorageBackend):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            conditional_writes=True, conditional_deletes=True, listing_metadata=True
+            conditional_writes=True,
+            conditional_deletes=True,
+            listing_metadata=True,
+            late_commits=False,  # what a dead process did not commit, nobody will
         )
 
     def _connect(self) -> Db:
@@ -335,7 +338,7 @@ def _add(db: Db, version: str, number: int, data: bytes) -> None:
 
 
 def _require_pending(db: Db, version: str) -> None:
-    # A cancelled call goes on in its thread: it must not revive what was dropped.
+    # Pending uploads of more than a day ago are dropped; this one may be as slow.
     if not db.execute("SELECT 1 FROM pending WHERE version = ?", (version,)).fetchone():
         raise InternalError("the upload has been dropped")
 

@@ -11,6 +11,7 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from deltaglider_core.delta.record import REFERENCES_PREFIX
 from deltaglider_core.errors import S3Error, ServiceUnavailable
 from deltaglider_core.interfaces.storage import (
     Body,
@@ -37,7 +38,7 @@ class Fate(Enum):
 
 @dataclass
 class Plan:
-    """One call of an operation, counted from 0, and its fate.
+    """One call of an operation, counted from 0, and its fate. Reading a reference does not count.
 
     Attributes:
         method: Only calls of this method count.
@@ -186,7 +187,7 @@ class Wire(MemoryBackend):
         write = current_write.get()
         if write is not None:
             plan.write_id = write.write_id
-        if plan.method not in (None, method):
+        if not _counts(plan, method, key):
             return
         plan.calls += 1
         if plan.calls - 1 != plan.call:
@@ -199,11 +200,11 @@ class Wire(MemoryBackend):
         if plan.fate is Fate.WAIT_THEN_LATE:
             raise _NO_ANSWER
 
-    async def _after_call(self, method: str, **_: Any) -> None:
+    async def _after_call(self, method: str, *, key: str, **_: Any) -> None:
         plan = current_plan.get()
         if plan is None:
             return
-        if plan.calls - 1 == plan.call and plan.method in (None, method):
+        if plan.calls - 1 == plan.call and _counts(plan, method, key):
             if plan.fate is Fate.LOSE_ANSWER:
                 raise _NO_ANSWER
             if plan.fate is Fate.WAIT_AFTER:
@@ -221,6 +222,13 @@ async def _not_told_if_dead() -> AsyncIterator[None]:
         if plan is not None:
             await _mourn(plan)
         raise
+
+
+def _counts(plan: Plan, method: str, key: str) -> bool:
+    # One reading of a reference serves all operations of a process: if it waited, they would too.
+    if method == "get_object" and key.startswith(REFERENCES_PREFIX):
+        return False
+    return plan.method in (None, method)
 
 
 def _is_late(method: str) -> bool:

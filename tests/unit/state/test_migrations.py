@@ -96,7 +96,7 @@ async def test_the_schema_is_that_of_the_tables(database: Database) -> None:
 
     assert await database.read(differences) == []
     # A comparison that finds nothing at all would find nothing here, either.
-    await database.write(lambda c: c.exec_driver_sql("DROP INDEX events_without_id") and None)
+    await database.write(lambda c: c.exec_driver_sql("DROP INDEX intents_key") and None)
     assert len(await database.read(differences)) == 1
 
 

@@ -25,7 +25,7 @@ from deltaglider_core.state import writes
 T = TypeVar("T")
 
 PROCESSES = st.integers(0, 1)
-KEYS = st.sampled_from(["d/v1.zip", "d/v2.zip", "c.txt"])
+KEYS = st.sampled_from(["d/v1.zip", "d/v2.zip"])
 CONTENTS = st.integers(0, 3).map(content)
 
 
@@ -34,7 +34,10 @@ def plans(draw: st.DrawFn) -> Plan:
     """Most operations go well; the others meet their fate at one of their calls."""
     if draw(st.integers(0, 2)) == 0:
         return Plan()
-    return Plan(call=draw(st.integers(0, 12)), fate=draw(st.sampled_from(list(Fate))))
+    method = draw(st.sampled_from(["put_object", "delete_object", "head_object", None]))
+    last = 12 if method is None else 3
+    fate = draw(st.sampled_from(list(Fate)))
+    return Plan(call=draw(st.integers(0, last)), fate=fate, method=method)
 
 
 class Histories(RuleBasedStateMachine):

@@ -93,7 +93,6 @@ def _intents() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("intents_key", "intents", ["bucket", "key"])
-    op.create_index("intents_process", "intents", ["process"])
     op.create_table(
         "signatures",
         sa.Column("digest", sa.LargeBinary, primary_key=True),
@@ -116,13 +115,6 @@ def _events() -> None:
         sa.Column("source", sa.String(64), nullable=False),
         sa.Column("occurred", sa.Float(53), nullable=False),
         sa.Column("payload", sa.Text, nullable=False),
-    )
-    op.create_index(
-        "events_without_id",
-        "events",
-        ["number"],
-        sqlite_where=sa.text("id IS NULL"),
-        postgresql_where=sa.text("id IS NULL"),
     )
     op.create_table(
         "cursors",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,14 +13,15 @@ from sqlalchemy import Connection
 
 from ..errors import ConfigurationError, DeltaGliderError
 from ..services import run_blocking
-from .committer import Committer
+from .committer import PATIENCE, Committer
 from .errors import StateUnavailable, Unreachable
 from .place import DatabasePlace
+from .readers import Readers
 from .store import READERS, Store
 
 T = TypeVar("T")
 
-#: Seconds that ``aclose`` waits for the writes that have begun.
+#: Seconds that ``aclose`` waits for what has begun.
 CLOSE_SECONDS = 20.0
 
 
@@ -40,7 +41,7 @@ class Database:
         self._available = available
         self._reporting = threading.Lock()
         self._closed = False
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="state-reader")
+        self._readers = Readers(READERS)
         self._committer = Committer(store, self._report)
 
     @property
@@ -82,12 +83,16 @@ class Database:
         """Run a function that only reads, in a thread, on one consistent state.
 
         Raises:
-            StateUnavailable: The database failed.
+            StateUnavailable: The database failed, or gave no answer for 15 s.
         """
         if self._closed:
             raise StateUnavailable("The state database is closed.")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._read, function)
+        work = asyncio.wrap_future(self._readers.submit(lambda: self._read(function)))
+        done, _ = await asyncio.wait((work,), timeout=PATIENCE)
+        if not done:
+            work.cancel()  # what has begun goes on, and nobody waits for it
+            raise StateUnavailable("The state database is busy for too long. Please retry.")
+        return work.result()
 
     def _read(self, function: Callable[[Connection], T]) -> T:
         try:
@@ -114,18 +119,20 @@ class Database:
         return self._store.now(connection)
 
     async def aclose(self) -> None:
-        """Finish the writes that were begun, then close. Safe to call twice."""
+        """Finish what was begun, then close. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
         await run_blocking(self._close)
 
     def _close(self) -> None:
-        self._readers.shutdown(wait=True)
-        if self._committer.close(CLOSE_SECONDS):
+        deadline = time.monotonic() + CLOSE_SECONDS
+        written = self._committer.close(CLOSE_SECONDS)
+        if self._readers.close(max(0.0, deadline - time.monotonic())) and written:
             self._store.close()
         else:
-            self._log.error("the state database is still waiting for another process")
+            # Its connections are in use, and end with this process.
+            self._log.error("the state database does not answer and is left as it is")
 
     def _report(self, error: BaseException | None) -> None:
         """Log when the database goes and when it comes back, once each."""

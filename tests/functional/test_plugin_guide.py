@@ -6,56 +6,27 @@ import contextlib
 import hashlib
 import os
 import random
-import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.guide import install, run_tests
 from support.server import ServerProcess, clean_environment, command_path
-
-GUIDE = Path(__file__).parents[2] / "docs" / "plugin-authors"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the distribution of the guide installed in it."""
-    directory = tmp_path_factory.mktemp("guide")
-    source = shutil.copytree(GUIDE / "backend_sqlite", directory / "backend_sqlite")
-    target = directory / "site"
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),
-            *("--no-build-isolation", "--target", os.fspath(target), os.fspath(source)),
-        ],
-        check=True,
-        env=clean_environment(directory),
-    )
-    return target
+    return install("backend_sqlite", tmp_path_factory.mktemp("guide"))
 
 
 def test_backend_of_the_guide_passes_the_conformance_tests(site: Path, tmp_path: Path) -> None:
-    test = shutil.copy(GUIDE / "backend_sqlite" / "test_backend_sqlite.py", tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
-    result = subprocess.run(
-        # What one test less saves is a gigabyte of writing; the defaults that it is about are
-        # measured on the other backends.
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test),
-            *("-k", "not test_memory_of_multipart_and_copy"),
-        ],
-        cwd=tmp_path,
-        env=clean_environment(tmp_path, {"PYTHONPATH": os.fspath(site)}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout
-    assert " passed" in result.stdout
-    assert "skipped" not in result.stdout
+    # What one test less saves is a gigabyte of writing; the defaults that it is about are
+    # measured on the other backends.
+    run_tests("backend_sqlite", site, tmp_path, ["-k", "not test_memory_of_multipart_and_copy"])
 
 
 def test_backend_of_the_guide_is_listed_with_its_distribution(site: Path, tmp_path: Path) -> None:

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from support.chaos import Campaign, Load, new_seed
@@ -265,9 +264,7 @@ def test_one_of_equal_requests_at_once_counts(pair: Pair) -> None:
     for target in (f"/race/key-{number}" for number in range(5)):
         signed = pair.raw(0).signer.sign("PUT", target, payload=sha256_hex(b"x"))
         with ThreadPoolExecutor(8) as pool:
-            answers = list(
-                pool.map(lambda n, s=signed: pair.raw(n).send("PUT", s, b"x"), range(8))
-            )
+            answers = list(pool.map(lambda n, s=signed: pair.raw(n).send("PUT", s, b"x"), range(8)))
         statuses = sorted(answer.status for answer in answers)
         assert statuses == [200] + [400] * 7, target
     assert statistics(pair.servers[0])["buckets"]["race"]["total_objects"] == 5

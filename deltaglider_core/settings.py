@@ -301,8 +301,8 @@ class AdvancedSettings(Section):
     )
     replay_window_seconds: int = setting(
         900,
-        description="How long a signature that changed something is remembered, so that it "
-        "cannot do so again; 0 switches this off.",
+        description="How long a signature that changed something is remembered at the least, so "
+        "that it cannot do so again; 0 switches this off.",
         env="DGP_REPLAY_WINDOW_SECS",
         ge=0,
         le=604_800,

@@ -96,13 +96,6 @@ def run_events(arguments: argparse.Namespace) -> int:
         arguments.usage_error("--forget needs the word cursors")
 
     async def work(loaded: Loaded) -> None:
-        place = loaded.database.path
-        if place is not None and not place.exists():
-            # Opening it would make an empty one here, and nobody would see why it is empty.
-            raise ConfigurationError(
-                f"there is no state database at {place}; name the configuration of the service "
-                "with --config"
-            )
         async with open_only_state(loaded) as state:
             if arguments.forget is not None:
                 await _forget(state.events, arguments.forget)

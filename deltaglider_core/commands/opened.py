@@ -55,9 +55,16 @@ async def open_service(loaded: Loaded) -> AsyncIterator[Service]:
 
 @asynccontextmanager
 async def open_only_state(loaded: Loaded) -> AsyncIterator[State]:
-    """Open the state alone. Raises ``ConfigurationError``."""
+    """Open the state alone. Raises ``ConfigurationError``, also if there is none yet."""
     from ..state.state import open_state
 
+    path = loaded.database.path
+    if path is not None and not path.exists():
+        # Opening it would make an empty one here, and nobody would see why it is empty.
+        raise ConfigurationError(
+            f"there is no state database at {path}; name the configuration of the service with "
+            "--config"
+        )
     async with open_state(loaded.database, log=get_logger(), metrics=CollectorRegistry()) as state:
         yield state
 

@@ -97,8 +97,11 @@ class S3Endpoint:
             if request.key:
                 check_key(request.key)
             context.authorize(ACTIONS[request.operation], request.bucket, request.key)
-        window = pipeline.settings.advanced.replay_window_seconds
-        with origin(bucket=request.bucket, signature=signature_of(request, principal, window)):
+        advanced = pipeline.settings.advanced
+        signature = signature_of(
+            request, principal, advanced.replay_window_seconds, advanced.clock_skew_seconds
+        )
+        with origin(bucket=request.bucket, signature=signature):
             return await handlers.HANDLERS[request.operation](context)
 
     def _render_error(

@@ -8,6 +8,7 @@ apart by ``amz-sdk-invocation-id`` and ``amz-sdk-request``, which are not always
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 
 from ..context import S3Request
 from ..interfaces.auth import Principal
@@ -16,24 +17,30 @@ from ..origin import Signature
 _CALL_HEADERS = ("amz-sdk-invocation-id", "amz-sdk-request")
 
 
-def signature_of(request: S3Request, principal: Principal, window: int) -> Signature | None:
+def signature_of(
+    request: S3Request, principal: Principal, window: int, max_skew: int
+) -> Signature | None:
     """The signature of a request, if it may change something only once.
 
     Presigned URLs are made to be used again, and a request without a verified signature has none.
 
     Args:
-        window: Seconds for which it is remembered; 0 for not at all.
+        window: Seconds for which it is remembered at the least; 0 for not at all.
+        max_skew: Seconds from its date in which a signature is accepted: it is remembered until
+            then in any case.
     """
     if not window or principal.payload is None or not principal.payload.seed:
         return None
     if request.method in ("GET", "HEAD", "OPTIONS") or request.param("X-Amz-Signature") is not None:
         return None
+    signed = datetime.strptime(principal.payload.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    valid = (signed - request.received).total_seconds() + max_skew
     call = "\n".join(request.headers.get(name, "") for name in _CALL_HEADERS).strip()
     return Signature(
         digest=hashlib.sha256(principal.payload.seed.encode()).digest()[:16],
         call=hashlib.sha256(call.encode()).hexdigest()[:16] if call else "",
         request_id=request.request_id,
-        window=float(window),
+        window=max(float(window), valid),
     )
 
 

@@ -197,6 +197,12 @@ def insert_bucket(
         if found.state != "active":
             raise ServiceUnavailable("The bucket is being created or deleted. Please retry.")
         return int(found.number)
+    # The name stood for a bucket that somebody else deleted, or whose id is lost.
+    connection.execute(
+        update(buckets)
+        .where(buckets.c.name == name, buckets.c.state == "active")
+        .values(state="deleted")
+    )
     made = connection.execute(
         insert(buckets).values(
             id=identity.id,

@@ -133,7 +133,7 @@ async def collect_bucket(
 ) -> CollectReport:
     """``collect`` in a bucket of a running service, by its real name. Raises the same."""
     return await collect(
-        _below_deltas(layer),
+        below_deltas(layer),
         await layer.registry.resolve(name),
         database=state.database,
         leases=state.leases,
@@ -143,7 +143,7 @@ async def collect_bucket(
     )
 
 
-def _below_deltas(layer: StateLayer) -> StorageBackend:
+def below_deltas(layer: StateLayer) -> StorageBackend:
     """The backend that the delta layer stores in; what the state is around if there is none."""
     found: StorageBackend = layer
     while isinstance(found, StorageLayer):
@@ -225,7 +225,7 @@ class _Run:
         if refs:
             sizes = {info.key.encode(): info.size for info in refs}
             now = self._database.now
-            await self._write(lambda c: references.found(c, begun, sizes, now=now(c)))
+            await self._write(lambda c: references.found(c, begun.bucket, sizes, now=now(c)))
         # A reference may be a delta itself, and then it names another one.
         for name in await bounded_map(self._name_in, objects + refs, limit=_REQUESTS_AT_ONCE):
             if name is not None:

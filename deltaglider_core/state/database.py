@@ -88,11 +88,13 @@ class Database:
         if self._closed:
             raise StateUnavailable("The state database is closed.")
         work = asyncio.wrap_future(self._readers.submit(lambda: self._read(function)))
-        done, _ = await asyncio.wait((work,), timeout=PATIENCE)
-        if not done:
+        try:
+            done, _ = await asyncio.wait((work,), timeout=PATIENCE)
+            if not done:
+                raise StateUnavailable("The state database is busy for too long. Please retry.")
+            return work.result()
+        finally:
             work.cancel()  # what has begun goes on, and nobody waits for it
-            raise StateUnavailable("The state database is busy for too long. Please retry.")
-        return work.result()
 
     def _read(self, function: Callable[[Connection], T]) -> T:
         try:

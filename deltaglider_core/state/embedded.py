@@ -99,6 +99,9 @@ class EmbeddedStore(Store):
             migrate.check_revision(migrate.read_revision_of(connection))
             if read_only:
                 connection.execute("PRAGMA query_only = ON")
+            else:
+                # A copy that was made with VACUUM INTO has another mode.
+                connection.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             connection.close()
             raise

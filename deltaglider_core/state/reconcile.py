@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, select, update
 
+from ..delta.record import REFERENCES_PREFIX
 from ..errors import OperationAborted
-from . import sums
+from . import references, sums
+from .collect import below_deltas
 from .examiner import present_of
 from .sums import Facts
 from .tables import buckets, leases, objects
@@ -87,6 +89,7 @@ class _Scan:
         lease: Lease,
         report: Callable[[Progress], None],
     ) -> None:
+        self._layer = layer
         self._backend = layer.inner
         self._state = state
         self._bucket = bucket
@@ -115,6 +118,7 @@ class _Scan:
                 self._progress, objects=self._progress.objects + len(found), key=after
             )
             self._report(self._progress)
+        await self._count_references()
         now = self._state.database.now
         await self._write(
             lambda c: c.execute(
@@ -126,6 +130,21 @@ class _Scan:
         while await self._write(lambda c: drop_tombstones(c, number)):
             pass
         return self._progress
+
+    async def _count_references(self) -> None:
+        """Know those that were made before the database; a collection forgets those that went."""
+        number, now = self._bucket.number, self._state.database.now
+        backend, after = below_deltas(self._layer), ""
+        following = True
+        while following:
+            page = await backend.list_objects(
+                self._bucket.name, prefix=REFERENCES_PREFIX, start_after=after, max_keys=PAGE
+            )
+            sizes = {info.key.encode(): info.size for info in page.objects}
+            if sizes:
+                await self._write(lambda c, s=sizes: references.found(c, number, s, now=now(c)))
+            following = page.next_after is not None
+            after = page.next_after or after
 
     async def _write(self, function: Callable[[Connection], Any]) -> Any:
         return await self._lease.write(function, scope=self._bucket.number)

@@ -183,7 +183,7 @@ def _check_active(connection: Connection, bucket: int) -> None:
         raise NoSuchBucket
 
 
-def found(connection: Connection, begun: Pass, listed: Mapping[bytes, int], *, now: float) -> None:
+def found(connection: Connection, bucket: int, listed: Mapping[bytes, int], *, now: float) -> None:
     """Take note of references that a listing showed: key and size in bytes of each.
 
     Those that are unknown were made before the database, or by a writer whose row was forgotten
@@ -193,19 +193,17 @@ def found(connection: Connection, begun: Pass, listed: Mapping[bytes, int], *, n
         row.key: row.size
         for row in connection.execute(
             select(refs.c.key, refs.c.size).where(
-                refs.c.bucket == begun.bucket, refs.c.key.in_(list(listed))
+                refs.c.bucket == bucket, refs.c.key.in_(list(listed))
             )
         )
     }
     for key, size in listed.items():
         if key not in known:
-            _insert(connection, begun.bucket, key, size, now)
+            _insert(connection, bucket, key, size, now)
         elif known[key] != size:
-            connection.execute(_ADD, {"b": begun.bucket, "more": size - known[key]})
+            connection.execute(_ADD, {"b": bucket, "more": size - known[key]})
             connection.execute(
-                update(refs)
-                .where(refs.c.bucket == begun.bucket, refs.c.key == key)
-                .values(size=size)
+                update(refs).where(refs.c.bucket == bucket, refs.c.key == key).values(size=size)
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -89,7 +90,6 @@ def test_the_layer_of_the_guide_sees_the_writes_of_the_journal(
     layer_site: Path,
     start_server: Callable[..., ServerProcess],
     boto3_factory: Callable[..., Any],
-    tmp_path: Path,
 ) -> None:
     server = start_server(
         arguments=["--workers", "2"], environment={"PYTHONPATH": os.fspath(layer_site)}
@@ -97,6 +97,9 @@ def test_the_layer_of_the_guide_sees_the_writes_of_the_journal(
     s3 = boto3_factory(server)
     s3.create_bucket(Bucket=BUCKET)
     s3.put_object(Bucket=BUCKET, Key="a.txt", Body=b"one")
+    os.kill(server.pid, signal.SIGHUP)
+    reloaded = "configuration reloaded"
+    wait_until(lambda: server.log_text().count(reloaded) == 2, "a reload in both workers")
     s3.put_object(Bucket=BUCKET, Key="b.txt", Body=b"two")
 
     identity = json.loads((server.data / BUCKET / ".deltaglider" / "id").read_bytes())["id"]

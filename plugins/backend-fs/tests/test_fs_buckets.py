@@ -260,3 +260,13 @@ async def test_a_damaged_creation_time_does_not_spoil_the_list(store: Any, creat
     (info,) = await store.backend.list_buckets()
     assert info.name == "bkt"
     assert info.created.tzinfo is not None
+
+
+async def test_lists_at_the_same_time_are_whole(store: Any) -> None:
+    """A descriptor has one position: two that read through the same one share the names."""
+    names = [f"bucket-{number:02}" for number in range(40)]
+    for name in names:
+        await store.backend.create_bucket(name)
+    lists = await asyncio.gather(*(store.backend.list_buckets() for _ in range(40)))
+    for found in lists:
+        assert [info.name for info in found] == ["bkt", *names]

@@ -7,7 +7,7 @@ import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,15 @@ class Asked:
 
     kind: str
     key: str
-    process: Process
+    process: Process = field(repr=False)
     plan: Plan
     began: int
-    data: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
     ended: int | None = None
     answered: bool = False
     changed: bool = False
     refused: bool = False
-    task: asyncio.Task[Any] | None = None
+    task: asyncio.Task[Any] | None = field(default=None, repr=False)
 
 
 class Deployment:

@@ -87,6 +87,26 @@ async def test_a_bucket_with_objects_is_known_after_a_scan(place: DatabasePlace)
         await node.check_sums()
 
 
+async def test_references_of_before_are_counted(node: Node) -> None:
+    for number in range(10):
+        await behind(node, f".deltaglider/refs/{number:064x}", 100)
+    await scan(node)
+    usage = await node.usage()
+    assert (usage.objects, usage.size, usage.stored) == (0, 0, 1000)
+
+
+async def test_a_bucket_that_lost_its_id_counts_once(node: Node) -> None:
+    await node.put("k", b"12345")
+    await node.backend.delete_object(BUCKET, ".deltaglider/id")
+    node.layer.registry.forget(BUCKET)
+    await node.put("l", b"1")
+    assert (await node.usage()).objects == 1
+    await scan(node)
+    usage = await node.usage()
+    assert (usage.objects, usage.size) == (2, 6)
+    await node.check_sums()
+
+
 async def test_an_emptied_bucket(node: Node) -> None:
     for number in range(30):
         await node.put(f"k{number:02}")

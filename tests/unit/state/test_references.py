@@ -266,7 +266,7 @@ async def test_found_takes_note_of_what_is_there(database: Database, bucket: int
     begun = a_pass(bucket)
     listed = {KEY: 12, OTHER: 5}
     for _ in range(2):
-        await database.write(lambda c: references.found(c, begun, listed, now=1002.0))
+        await database.write(lambda c: references.found(c, begun.bucket, listed, now=1002.0))
         found = await rows(database, bucket)
         assert {row.key: row.size for row in found.values()} == listed
     assert found[KEY.decode()].condemned == 3.0

@@ -36,9 +36,8 @@ _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 
 def list_buckets(root: Root) -> list[BucketInfo]:
     """All buckets, sorted by the bytes of their names."""
-    root.check()
     names = []
-    with os.scandir(root.fd) as entries:
+    with root.entries() as entries:
         for entry in entries:
             raw = os.fsencode(entry.name)
             with contextlib.suppress(UnicodeDecodeError):
@@ -110,10 +109,11 @@ def sweep(root: Root) -> None:
     for info in list_buckets(root):
         with contextlib.suppress(NoSuchBucket), root.open_bucket(info.name) as bucket:
             _sweep_bucket(bucket)
-    for name in os.listdir(root.fd):
-        raw = os.fsencode(name)
-        if raw.startswith(_GRAVE):
-            _finish_deletion(root, raw)
+    with root.entries() as entries:
+        names = [os.fsencode(entry.name) for entry in entries]
+    for name in names:
+        if name.startswith(_GRAVE):
+            _finish_deletion(root, name)
 
 
 def _created_ns(bucket: int) -> int:

@@ -78,6 +78,23 @@ class Root(Descriptor):
         if os.fstat(self.fd).st_nlink == 0:
             raise ServiceUnavailable("The storage directory no longer exists.")
 
+    @contextlib.contextmanager
+    def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """What is in the directory. Raises ``ServiceUnavailable`` if it has been deleted."""
+        # Opened anew: a descriptor and its copies have one position, so of two threads that read
+        # through ours each would see a part of the names.
+        try:
+            fd = os.open(b".", DIRECTORY, dir_fd=self.fd)
+        except FileNotFoundError:
+            self.check()
+            raise
+        try:
+            self.check()
+            with os.scandir(fd) as entries:
+                yield entries
+        finally:
+            os.close(fd)
+
     def accepts(self, bucket: str) -> bool:
         """Whether a folder of this name can be a bucket."""
         if not bucket or bucket.startswith(".") or "/" in bucket or "\0" in bucket:

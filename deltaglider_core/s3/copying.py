@@ -13,6 +13,7 @@ import structlog
 
 from ..context import RequestContext, S3Request
 from ..errors import (
+    ClientError,
     EntityTooLarge,
     IntegrityError,
     InternalError,
@@ -229,15 +230,20 @@ async def slow_xml(work: Callable[[], Awaitable[bytes]], request: S3Request) -> 
             # not close the backend under it.
             await asyncio.wait({task})
             if (error := task.exception()) is not None:
-                log = structlog.get_logger("deltaglider_proxy")
-                log.error(
-                    "failed after the answer began",
-                    request_id=request.request_id,
-                    operation=request.operation,
-                    exc_info=error,
-                )
+                _log_late(error, request)
 
     return S3Response(headers={"Content-Type": "application/xml"}, stream=stream())
+
+
+def _log_late(error: BaseException, request: S3Request) -> None:
+    """Log what the endpoint would have logged of an error before the answer."""
+    log = structlog.get_logger("deltaglider_proxy")
+    event = "failed after the answer began"
+    fields = {"request_id": request.request_id, "operation": request.operation}
+    if not isinstance(error, S3Error):
+        log.error(event, exc_info=error, **fields)
+    elif not isinstance(error, ClientError | NotImplementedS3):
+        log.error(event, error=str(error), code=error.code, **fields)
 
 
 def _late_document(task: asyncio.Future[bytes], request: S3Request) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
-from ..errors import ClientError, NoSuchBucket, OperationAborted, ServiceUnavailable
+from ..errors import BucketNotEmpty, ClientError, NoSuchBucket, OperationAborted, ServiceUnavailable
 from ..interfaces.storage import StorageBackend
 from ..origin import Signature, current_origin
 from . import signatures
@@ -124,7 +124,8 @@ class BucketLifecycle:
             try:
                 await self._backend.delete_bucket(name)
             except Exception as error:
-                gone = await self._settle_deletion(ref, intent, signature)
+                answered = isinstance(error, BucketNotEmpty | NoSuchBucket)
+                gone = await self._settle_deletion(ref, intent, signature, answered=answered)
                 if not gone or isinstance(error, ClientError):
                     raise
             else:
@@ -180,14 +181,27 @@ class BucketLifecycle:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _settle_deletion(
-        self, ref: BucketRef, intent: str, signature: Signature | None = None
+        self,
+        ref: BucketRef,
+        intent: str,
+        signature: Signature | None = None,
+        *,
+        answered: bool = False,
     ) -> bool:
-        """Find out whether a bucket was deleted, and end its intent; True if it is gone."""
+        """Find out whether a bucket was deleted, and end its intent; True if it is gone.
+
+        Unless everything that was sent has been ``answered``, the deletion of a reference may still
+        be on its way: a write that named it would be lost, so the bucket stays closed for a while.
+        """
         try:
             found = await read_identity(self._backend, ref.name)
         except NoSuchBucket:
             await self._end(ref, intent, "deleted", None)
             return True
+        late = self._backend.capabilities.late_commits and not answered
+        if late and not await self._is_due(intent):
+            await self._postpone(intent)
+            return False
         # Without its id it lost its references, too, and is another bucket from now on.
         kept = found is not None and found.id == ref.id
         await self._end(ref, intent, "active" if kept else "deleted", signature)

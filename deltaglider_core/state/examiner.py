@@ -165,7 +165,7 @@ class Examiner:
                     connection.execute(
                         rows.update()
                         .where(rows.c.write_id == row.write_id, rows.c.state == "open")
-                        .values(state="doubt", exclusive=False, due=now + LATE_COMMIT_SECONDS)
+                        .values(state="doubt", due=now + LATE_COMMIT_SECONDS)
                     )
                 elif not intents.examined(
                     connection, now, row, present, delete_counts=not item.complete
@@ -177,9 +177,14 @@ class Examiner:
 
 
 def _undecided(row: Any, present: Present | None) -> bool:
-    """Whether a write was not seen, but may still arrive."""
-    if row.kind == "delete":
-        return present is not None
+    """Whether a request of a mutation may still arrive.
+
+    That nothing is there proves nothing: the key may be absent for another reason, and the delete
+    still be on its way. Nor does the write id, if the object is rewritten in place: the rewrite
+    carries the same one.
+    """
+    if row.kind == "delete" or row.exclusive:
+        return True
     return present is None or present.write_id != row.write_id
 
 

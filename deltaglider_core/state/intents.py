@@ -25,10 +25,10 @@ from sqlalchemy import (
     update,
 )
 
-from ..errors import QuotaExceeded
+from ..errors import QuotaExceeded, ServiceUnavailable
 from . import events, signatures, sums, uploads
 from .prepared import Prepared
-from .records import BucketGoneError, Event, Intent, KeyBusyError, Present
+from .records import BucketGoneError, Event, Intent, KeyBusyError, Present, Settled
 from .tables import buckets, intents
 
 _AT_KEY = (intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
@@ -81,6 +81,14 @@ _MINE = (intents.c.write_id == bindparam("w"), intents.c.process == bindparam("p
 _END_ALONE = Prepared(delete(intents).where(*_MINE, intents.c.contended.is_(False)))
 _END = delete(intents).where(intents.c.write_id == bindparam("w"))
 _FIND = select(intents).where(intents.c.write_id == bindparam("w"))
+#: What an intent must still have for a look to count. A row that came back, or was put in doubt
+#: anew, has other times.
+_AS_LOOKED = ("state", "disturbed", "started", "due")
+_RECHECK_LATER = (
+    update(intents)
+    .where(*_MINE)
+    .values(state="recheck", event=None, contended=True, due=bindparam("v_due"))
+)
 _RECHECK = (
     update(intents).where(*_MINE).values(state="recheck", event=None, reference=None, due=None)
 )
@@ -165,7 +173,9 @@ def settle(
     event: Event,
     *,
     changed: bool,
-) -> str | None:
+    due: float | None = None,
+    named: bool = False,
+) -> Settled:
     """End a mutation that happened.
 
     Args:
@@ -173,32 +183,44 @@ def settle(
         event: What is journaled.
         changed: False if there was nothing to delete; then nothing is journaled, unless it was a
             delete that nobody has settled that took it away.
+        due: A rewrite in place may still be carried out until then: the key is looked at after
+            that, and kept until somebody has.
+        named: Whether what was written names a reference.
 
-    Returns:
-        None, or the write id of an intent that waits until somebody looked at the key.
+    Raises:
+        ServiceUnavailable: This process was taken for dead, and its bucket is gone.
     """
     w = intent.write_id
     mine = {"w": w, "p": intent.process}
     if intent.upload is not None and present is not None:
         uploads.completed(connection, now, intent.upload, present, intent.parts)
-    if _END_ALONE.run(connection, mine).rowcount == 1:
+    if due is None and _END_ALONE.run(connection, mine).rowcount == 1:
         sums.put(connection, intent.bucket, intent.key, present.facts if present else None)
         if changed:
             _journal(connection, now, w, intent.key, event)
-        return None
+        return Settled(waiting=None)
     row = connection.execute(_FIND, {"w": w}).first()
-    if row is not None and connection.execute(_RECHECK, mine).rowcount == 1:
+    ended = _RECHECK if due is None else _RECHECK_LATER
+    if row is not None and connection.execute(ended, {**mine, "v_due": due}).rowcount == 1:
         if _tells(connection, row, changed=changed):
             _journal(connection, now, w, intent.key, event)
             # For those that begin before somebody has looked, which decides.
             sums.put(connection, intent.bucket, intent.key, present.facts if present else None)
-        return w
+        return Settled(waiting=w)
     # This process was taken for dead and somebody looked at the key, perhaps before this write
     # had reached it.
+    bucket = connection.execute(_BUCKET, {"b": intent.bucket}).first()
+    if bucket is None or bucket.state != "active":
+        raise ServiceUnavailable("The bucket was deleted meanwhile. Please retry.")
+    if named:
+        # Nobody has held the reference since then.
+        text = None if intent.event is None else intent.event.dump()
+        _come_back(connection, now, intent, state="doubt", due=None, event=text)
+        return Settled(waiting=w, acknowledged=False)
     if changed and not events.has(connection, w):
         _journal(connection, now, w, intent.key, event)
-    _check_again(connection, now, intent)
-    return w
+    _come_back(connection, now, intent, state="recheck", due=due, event=None)
+    return Settled(waiting=w)
 
 
 def _tells(connection: Connection, row: Any, *, changed: bool) -> bool:
@@ -230,7 +252,16 @@ def _journal(connection: Connection, now: float, write_id: str, key: bytes, even
     )
 
 
-def _check_again(connection: Connection, now: float, intent: Intent) -> None:
+def _come_back(
+    connection: Connection,
+    now: float,
+    intent: Intent,
+    *,
+    state: str,
+    due: float | None,
+    event: str | None,
+) -> None:
+    """Make the row anew of an intent that somebody has settled who took its process for dead."""
     connection.execute(_CONTEND, {"b": intent.bucket, "k": intent.key})
     if connection.execute(_FIND, {"w": intent.write_id}).first() is not None:
         return  # another process goes on with the same upload, and looks in the end
@@ -243,15 +274,17 @@ def _check_again(connection: Connection, now: float, intent: Intent) -> None:
             "kind": intent.kind,
             "process": intent.process,
             "started": now,
-            "state": "recheck",
+            "state": state,
+            "due": due,
             "size": intent.size,
             "contended": True,
             "exclusive": False,
             "disturbed": 0,
             "had": False,
-            "told": False,
+            # Of a write: its event may be journaled already.
+            "told": intent.kind != "delete",
             "upload": intent.upload,
-            "event": None,
+            "event": event,
         },
     )
 
@@ -265,13 +298,20 @@ def give_up(connection: Connection, now: float, intent: Intent) -> None:
         signatures.give_back(connection, intent.signature)
 
 
-def doubt(connection: Connection, intent: Intent, due: float) -> None:
-    """Leave a mutation whose outcome nobody knows to be examined, not before ``due``."""
-    connection.execute(
+def doubt(connection: Connection, now: float, intent: Intent, due: float) -> None:
+    """Leave a mutation whose outcome nobody knows to be examined, not before ``due``.
+
+    Whoever took this process for dead may have put it in doubt already, with a time that is too
+    early for a request that was sent since, or have settled it.
+    """
+    left = connection.execute(
         update(intents)
-        .where(intents.c.write_id == intent.write_id, intents.c.state == "open")
-        .values(state="doubt", due=due, exclusive=False)
+        .where(intents.c.write_id == intent.write_id, intents.c.process == intent.process)
+        .values(state="doubt", due=due)
     )
+    if left.rowcount != 1:
+        event = None if intent.event is None else intent.event.dump()
+        _come_back(connection, now, intent, state="doubt", due=due, event=event)
     if intent.signature is not None:
         # The client was told that it failed, and may repeat it.
         signatures.give_back(connection, intent.signature)
@@ -311,7 +351,7 @@ def examined(
     current = connection.execute(_FIND, {"w": row.write_id}).first()
     if current is None:
         return True
-    if current.disturbed != row.disturbed or current.state != row.state:
+    if any(getattr(current, name) != getattr(row, name) for name in _AS_LOOKED):
         return False
     if current.state != "recheck":
         if current.kind != "delete":
@@ -322,7 +362,8 @@ def examined(
             happened = current.had and not current.told
         else:
             happened = _had(connection, current.bucket, current.key, complete=not delete_counts)
-        if happened and current.event is not None:
+        told = current.told and events.has(connection, row.write_id)
+        if happened and current.event is not None and not told:
             _tells(connection, current, changed=True)
             _journal(connection, now, row.write_id, current.key, _event_of(current, present))
         if current.upload is not None:

@@ -119,8 +119,8 @@ class StateLayer(StorageLayer):
         if given is None:
             kept = source.metadata or ObjectMetadata()
             given = ObjectMetadata(headers=kept.headers, user=kept.user)
-            # The metadata is that of this version of the source, so the bytes have to be, too.
-            source_etag = source_etag or source.etag
+        # Size and metadata are those of this version of the source, so the bytes have to be, too.
+        source_etag = source_etag or source.etag
 
         async def work(write: ActiveWrite) -> Outcome[ObjectInfo]:
             return stored(

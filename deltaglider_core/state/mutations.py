@@ -199,8 +199,11 @@ class Mutations:
         """Journal a mutation that happened, and find out what is at its key if need be."""
         payload = outcome.present.payload() if outcome.present is not None else {}
         event = _event(mutation, current_origin.get(), payload)
-        left = await self._journal.settle(write, outcome.present, event, changed=outcome.changed)
-        if left is not None:
+        late = LATE_COMMIT_SECONDS if self._backend.capabilities.late_commits else 0.0
+        left = await self._journal.settle(
+            write, outcome.present, event, changed=outcome.changed, late=late
+        )
+        if left is not None and not (write.unsure and late):
             try:
                 await self._examiner.recheck(left)
             except Exception as error:

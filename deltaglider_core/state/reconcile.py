@@ -133,7 +133,6 @@ class _Scan:
 
     async def _count_references(self) -> None:
         """Know those that were made before the database; a collection forgets those that went."""
-        number, now = self._bucket.number, self._state.database.now
         backend, after = below_deltas(self._layer), ""
         following = True
         while following:
@@ -142,9 +141,13 @@ class _Scan:
             )
             sizes = {info.key.encode(): info.size for info in page.objects}
             if sizes:
-                await self._write(lambda c, s=sizes: references.found(c, number, s, now=now(c)))
+                await self._write(functools.partial(self._find, sizes=sizes))
             following = page.next_after is not None
             after = page.next_after or after
+
+    def _find(self, connection: Connection, sizes: Mapping[bytes, int]) -> None:
+        now = self._state.database.now(connection)
+        references.found(connection, self._bucket.number, sizes, now=now)
 
     async def _write(self, function: Callable[[Connection], Any]) -> Any:
         return await self._lease.write(function, scope=self._bucket.number)

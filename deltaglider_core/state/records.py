@@ -95,4 +95,17 @@ class Present:
         }
 
 
-__all__ = ["BucketGoneError", "Event", "Intent", "KeyBusyError", "Present"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """How a mutation that happened was settled.
+
+    Attributes:
+        waiting: Write id of an intent that waits until somebody has looked at the key, or None.
+        acknowledged: False if the caller must not be told that it succeeded.
+    """
+
+    waiting: str | None
+    acknowledged: bool = True
+
+
+__all__ = ["BucketGoneError", "Event", "Intent", "KeyBusyError", "Present", "Settled"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Connection
 
@@ -74,11 +74,10 @@ class Completer:
                     raise InvalidPart(fields={"UploadId": upload_id})
                 return upload.completed_object()
             if upload.state == "open":
-                try:
+                # Somebody else may begin or end it first.
+                with suppress(UploadChangedError):
                     return await self._complete(bucket, key, upload, parts, listed, condition)
-                except UploadChangedError:
-                    continue
-            if upload.parts != listed:
+            elif upload.parts != listed:
                 raise InvalidRequest("The upload is being completed with another list of parts.")
             if loop.time() > deadline:
                 raise ServiceUnavailable("The upload is being completed by another request.")

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import SlowDown
+from ..errors import ClientError, ServiceUnavailable, SlowDown
 from ..tasks import cancel_all
 from . import intents, references
-from .records import Event, Intent, KeyBusyError, Present
+from .records import Event, Intent, KeyBusyError, Present, Settled
 
 if TYPE_CHECKING:
     from .bucket_registry import BucketRef
@@ -34,6 +34,10 @@ class ActiveWrite:
         self._database = database
         self._bucket = bucket
         self.intent = intent
+        #: Whether nobody knows what became of a rewrite in place.
+        self.unsure = False
+        #: The reference that was held last, which what is written may name.
+        self.held: str | None = None
 
     @property
     def write_id(self) -> str:
@@ -60,7 +64,9 @@ class ActiveWrite:
                 now=self._database.now(connection),
             )
 
-        return await self._database.write(hold, scope=self.intent.bucket)
+        held = await self._database.write(hold, scope=self.intent.bucket)
+        self.held = reference if held else None
+        return held
 
     @asynccontextmanager
     async def alone(self) -> AsyncGenerator[bool]:
@@ -68,8 +74,13 @@ class ActiveWrite:
         kept = await write(lambda c: intents.isolate(c, intent), scope=intent.bucket)
         try:
             yield kept
+        except ClientError:
+            raise
+        except BaseException:
+            self.unsure = kept
+            raise
         finally:
-            if kept:
+            if kept and not self.unsure:
                 # Should this fail, the settlement that follows ends it all the same.
                 await asyncio.shield(
                     asyncio.ensure_future(
@@ -134,16 +145,43 @@ class Journal:
             raise
 
     async def settle(
-        self, write: ActiveWrite, present: Present | None, event: Event, *, changed: bool
+        self,
+        write: ActiveWrite,
+        present: Present | None,
+        event: Event,
+        *,
+        changed: bool,
+        late: float,
     ) -> str | None:
-        """End a mutation that happened; see ``intents.settle``."""
+        """End a mutation that happened; see ``intents.settle``.
+
+        Returns:
+            None, or the write id of an intent that waits until somebody looked at the key.
+
+        Raises:
+            ServiceUnavailable: This process stood still for too long to vouch for what it wrote.
+        """
         now = self._database.now
-        left = await self._finish(
-            write,
-            lambda c: intents.settle(c, now(c), write.intent, present, event, changed=changed),
-        )
+
+        def settle(connection: Any) -> Settled:
+            present_time = now(connection)
+            due = present_time + late if write.unsure else None
+            return intents.settle(
+                connection,
+                present_time,
+                write.intent,
+                present,
+                event,
+                changed=changed,
+                due=due,
+                named=write.held is not None,
+            )
+
+        settled = await self._finish(write, settle)
         self._journaled()
-        return left
+        if not settled.acknowledged:
+            raise ServiceUnavailable("The server stood still for too long. Please retry.")
+        return settled.waiting
 
     async def give_up(self, write: ActiveWrite) -> None:
         """End a mutation that did not happen."""
@@ -153,7 +191,9 @@ class Journal:
     async def doubt(self, write: ActiveWrite, seconds: float) -> None:
         """Leave a mutation to be examined in so many seconds."""
         now = self._database.now
-        await self._finish(write, lambda c: intents.doubt(c, write.intent, now(c) + seconds))
+        await self._finish(
+            write, lambda c: intents.doubt(c, now(c), write.intent, now(c) + seconds)
+        )
 
     async def _finish(self, write: ActiveWrite, function: Callable[[Any], T]) -> T:
         async def finish() -> T:

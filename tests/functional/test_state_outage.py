@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support.expect import Footprint
 from support.outage import (
     BUCKET,
     SIZE,
@@ -25,7 +26,7 @@ from support.outage import (
 from support.postgres import PostgresServer
 from support.processes import children_of, is_running, process_of, workers_of
 from support.raw import RawClient
-from support.samples import files_below, noise, release, wait_until
+from support.samples import noise, release, wait_until
 from support.server import ServerProcess
 
 WORKERS = 2
@@ -107,10 +108,10 @@ def put(scene: Scene) -> str:
 
 def assert_nothing_is_left_of_a_half(scene: Scene) -> None:
     """A body is refused before it has ended, and what came of it is gone."""
-    before = files_below(scene.server.data / BUCKET)
+    footprint = Footprint(scene.server.data, scene.server.temporary)
     with scene.half_sent("half-sent", noise(SIZE)) as connection:
         assert_unavailable(connection.answer())
-    assert files_below(scene.server.data / BUCKET) == before
+    footprint.assert_unchanged()
 
 
 def replace_a_worker(scene: Scene) -> None:

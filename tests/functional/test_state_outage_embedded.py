@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.expect import Footprint
 from support.full_disk import FullDisk
 from support.outage import BUCKET, Readers, Scene, assert_refused, created, opened_scene
-from support.samples import files_below, wait_until
+from support.samples import wait_until
 from support.server import ServerProcess
 
 WORKERS = 2
@@ -63,11 +64,11 @@ def locked(path: Path) -> Iterator[None]:
 
 def assert_all_but_a_part_refused(scene: Scene) -> None:
     """A part is known to the backend alone; that its upload is open need only be read."""
-    before = files_below(scene.server.data / BUCKET)
+    footprint = Footprint(scene.server.data, scene.server.temporary)
     mutations = scene.mutations()
     send_part = mutations.pop("part")
     assert_refused(mutations)
-    assert files_below(scene.server.data / BUCKET) == before
+    footprint.assert_unchanged()
     assert send_part().status == 200
 
 

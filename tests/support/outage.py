@@ -31,6 +31,8 @@ SIZE = MIB // 4
 #: A write is refused sooner; a reader may be slower than that on a busy machine.
 PATIENCE_SECONDS = 18.0
 RECOVERY_SECONDS = 30.0
+#: Between two requests of a reader, which leaves the machine to others.
+PAUSE_SECONDS = 0.02
 
 #: What may take long is answered with 200 after a while, and says in its body how it ended.
 LATE = ("copy", "complete")
@@ -251,7 +253,7 @@ class Readers:
     def _run(self) -> None:
         raw = RawClient(self._server)
         for check in self._endless():
-            if self._stop.is_set():
+            if self._stop.wait(PAUSE_SECONDS):
                 return
             try:
                 check(raw)

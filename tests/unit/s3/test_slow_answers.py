@@ -7,9 +7,10 @@ from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
 import pytest
+from structlog.testing import capture_logs
 
 from deltaglider_core.context import S3Request
-from deltaglider_core.errors import IntegrityError, NoSuchUpload
+from deltaglider_core.errors import IntegrityError, NoSuchUpload, ServiceUnavailable
 from deltaglider_core.s3 import copying
 from deltaglider_core.s3.copying import slow_xml
 from deltaglider_core.s3.response import S3Response
@@ -92,6 +93,25 @@ async def test_a_late_failure_is_an_error_document(
     assert (document.tag, document.findtext("Code")) == ("Error", code)
     assert document.findtext("RequestId")
     assert b"secret detail" not in body
+
+
+@pytest.mark.parametrize(
+    ("failure", "logged"),
+    [
+        (NoSuchUpload(), []),
+        (ServiceUnavailable(), [("ServiceUnavailable", False)]),
+        (IntegrityError("for the log"), [("InternalError", False)]),
+        (RuntimeError("unforeseen"), [(None, True)]),
+    ],
+)
+async def test_a_late_failure_is_logged_as_an_early_one(
+    make_request: MakeRequest, failure: Exception, logged: list[tuple[str | None, bool]]
+) -> None:
+    """With a stack only where nobody foresaw it, and not at all if the client is at fault."""
+    work = Work(failure)
+    with capture_logs() as logs:
+        await rest(await slow_xml(work, make_request()), work)
+    assert [(entry.get("code"), "exc_info" in entry) for entry in logs] == logged
 
 
 async def test_the_work_outlives_its_client(make_request: MakeRequest) -> None:

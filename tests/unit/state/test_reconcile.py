@@ -54,9 +54,14 @@ class HidingLayer:
         self.inner = self
         self._backend = node.backend
 
-    async def list_objects(self, bucket: str, *, start_after: str, max_keys: int) -> Any:
-        start_after = max(start_after, ".deltaglider/\U0010ffff")
-        return await self._backend.list_objects(bucket, start_after=start_after, max_keys=max_keys)
+    async def list_objects(
+        self, bucket: str, *, prefix: str = "", start_after: str, max_keys: int
+    ) -> Any:
+        if not prefix:
+            start_after = max(start_after, ".deltaglider/\U0010ffff")
+        return await self._backend.list_objects(
+            bucket, prefix=prefix, start_after=start_after, max_keys=max_keys
+        )
 
 
 async def test_what_others_did_is_counted(node: Node) -> None:

@@ -97,6 +97,7 @@ demo: $(DEVELOP_READY) ## Upload six real releases with the aws CLI and show wha
 
 bench: $(BENCH_READY) ## Measure a running server; figures are ratios within one run
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+	@$(BIN)/python benchmarks/state.py
 
 dist: $(DEVELOP_READY) ## Build source archives and wheels of all packages into dist/
 	@$(BIN)/python scripts/build_dist.py

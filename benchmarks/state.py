@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import http.client
+import itertools
 import json
 import os
 import random
@@ -33,10 +35,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, os.fspath(ROOT / "tests"))
 
 from support.clients import boto3_client  # noqa: E402  # needs the path above
+from support.raw import RawClient  # noqa: E402
 from support.server import ServerProcess  # noqa: E402
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from support.signing import Signed
 
 BUCKET = "bench"
 CLIENTS = 8
@@ -68,17 +72,17 @@ def say(text: str) -> None:
 
 
 class Writer:
-    """A client with one connection; its addresses are presigned beforehand."""
+    """A client with one connection; its requests are signed beforehand."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         self._connection.connect()
 
-    def put(self, address: str) -> tuple[float, str]:
+    def put(self, signed: Signed) -> tuple[float, str]:
         """Seconds of one PUT, and the process that answered it."""
         start = time.perf_counter()
-        self._connection.request("PUT", address, body=BODY)
+        self._connection.request("PUT", signed.target, body=BODY, headers=dict(signed.headers))
         answer = self._connection.getresponse()
         answer.read()
         if answer.status != 200:
@@ -90,23 +94,23 @@ class Writer:
         self._connection.close()
 
 
-def addresses(client: S3Client, count: int, prefix: str) -> list[str]:
-    """Paths with their queries, without the endpoint."""
-    names = (f"{prefix}/{number:07d}.txt" for number in range(count))
-    urls = (
-        client.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": name})
-        for name in names
-    )
-    return [parts.path + "?" + parts.query for parts in map(urlsplit, urls)]
+def requests(server: ServerProcess, count: int, prefix: str) -> list[Signed]:
+    """PUTs of new keys, signed in their headers as SDKs do it."""
+    signer = RawClient(server).signer
+    digest = hashlib.sha256(BODY).hexdigest()
+    return [
+        signer.sign("PUT", f"/{BUCKET}/{prefix}/{number:07d}.txt", payload=digest)
+        for number in range(count)
+    ]
 
 
-def rate(url: str, work: Sequence[str]) -> float:
+def rate(url: str, work: Sequence[Signed]) -> float:
     """PUTs per second of eight clients."""
     writers = [Writer(url) for _ in range(CLIENTS)]
 
     def write(number: int) -> None:
-        for address in work[number::CLIENTS]:
-            writers[number].put(address)
+        for signed in work[number::CLIENTS]:
+            writers[number].put(signed)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(CLIENTS)]
     start = time.perf_counter()
@@ -137,7 +141,7 @@ def serve_stateless(arguments: Sequence[str]) -> None:
 
     def without_state(*positional: object, **named: object) -> app.Application:
         named["database"] = None
-        return real(*positional, **named)  # type: ignore[arg-type]
+        return real(*positional, **named)
 
     app.create_app = without_state  # type: ignore[assignment]
     sys.exit(cli.main(list(arguments)))
@@ -151,12 +155,11 @@ def measure_cost(directory: Path, count: int) -> Figure:
         StatelessServer(directory / "without") as stateless,
     ):
         servers = {"with": stateful, "without": stateless}
-        clients = {name: boto3_client(server) for name, server in servers.items()}
-        for client in clients.values():
-            client.create_bucket(Bucket=BUCKET)
+        for server in servers.values():
+            boto3_client(server).create_bucket(Bucket=BUCKET)
         for number in range(ROUNDS + 1):
             for name, server in servers.items():
-                found = rate(server.url, addresses(clients[name], count, f"r{number}"))
+                found = rate(server.url, requests(server, count, f"r{number}"))
                 if number:  # the first round warms up
                     rates[name].append(found)
                     say(f"  round {number}, {name} state: {found:,.0f} PUT/s")
@@ -178,16 +181,17 @@ def measure_cost(directory: Path, count: int) -> Figure:
 # --- four workers ---------------------------------------------------------------------------
 
 
-def even_writers(url: str, address: str, each: int) -> list[Writer]:
+def even_writers(server: ServerProcess, each: int) -> list[Writer]:
     """As many connections to each worker; the kernel gives them out as it likes."""
     chosen: Counter[str] = Counter()
-    writers = []
+    writers: list[Writer] = []
+    tries = itertools.count()
     deadline = time.monotonic() + 60
     while len(writers) < WORKERS * each:
         if time.monotonic() > deadline:
             raise RuntimeError(f"no even spread over {WORKERS} workers: {dict(chosen)}")
-        writer = Writer(url)
-        _, worker = writer.put(address)
+        writer = Writer(server.url)
+        _, worker = writer.put(requests(server, 1, f"spread-{next(tries)}")[0])
         if chosen[worker] < each:
             chosen[worker] += 1
             writers.append(writer)
@@ -202,25 +206,22 @@ def measure_workers(directory: Path, seconds: float) -> list[Figure]:
     times: list[float] = []
     lock = threading.Lock()
     with ServerProcess(directory / "workers", arguments=["--workers", str(WORKERS)]) as server:
-        client = boto3_client(server)
-        client.create_bucket(Bucket=BUCKET)
-        writers = even_writers(server.url, addresses(client, 1, "spread")[0], 2)
-        work = [addresses(client, 2000, f"w{number}") for number in range(len(writers))]
+        boto3_client(server).create_bucket(Bucket=BUCKET)
+        writers = even_writers(server, 2)
+        signer = RawClient(server).signer
+        digest = hashlib.sha256(BODY).hexdigest()
         end = time.monotonic() + seconds
 
-        def write(writer: Writer, mine: Sequence[str]) -> None:
+        def write(number: int) -> None:
             done: list[tuple[float, str]] = []
-            number = 0
             while time.monotonic() < end:
-                done.append(writer.put(mine[number % len(mine)]))
-                number += 1
+                target = f"/{BUCKET}/w{number}/{len(done):07d}.txt"
+                done.append(writers[number].put(signer.sign("PUT", target, payload=digest)))
             with lock:
                 times.extend(took for took, _ in done)
                 counts.update(worker for _, worker in done)
 
-        threads = [
-            threading.Thread(target=write, args=pair) for pair in zip(writers, work, strict=True)
-        ]
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(len(writers))]
         for thread in threads:
             thread.start()
         for thread in threads:

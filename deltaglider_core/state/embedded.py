@@ -96,7 +96,7 @@ class EmbeddedStore(Store):
     def _connect(self, *, read_only: bool) -> Any:
         connection = embedded_file.connect(self._path, self._key)
         try:
-            migrate.check_revision(migrate.read_revision_of(connection))
+            migrate.check_revision(migrate.read_revision_of(connection, self._path))
             if read_only:
                 connection.execute("PRAGMA query_only = ON")
             else:

@@ -215,10 +215,10 @@ def upgrade(connection: Any, path: Path, key: bytes, *, log: Any) -> None:
     Raises:
         ConfigurationError: It is newer than this program, or none of ours.
     """
-    revision = migrate.read_revision_of(connection)
+    revision = migrate.read_revision_of(connection, path)
     if revision == migrate.HEAD:
         return
-    migrate.check_known(revision)
+    migrate.check_known(revision, os.fspath(path))
     backup = _beside(path, f".{revision}.bak")
     draft = _beside(backup, ".new")
     with _fresh(draft, key) as copy:

@@ -27,8 +27,8 @@ class _Driver(Protocol):
     def execute(self, statement: str, /) -> Any: ...
 
 
-def read_revision_of(connection: _Driver) -> str:
-    """The revision of an embedded database, by a bare connection of the driver.
+def read_revision_of(connection: _Driver, path: Path) -> str:
+    """The revision of the embedded database at ``path``, by a bare connection of the driver.
 
     Raises:
         ConfigurationError: It has none.
@@ -42,7 +42,10 @@ def read_revision_of(connection: _Driver) -> str:
         else []
     )
     if len(rows) != 1:
-        raise ConfigurationError("the file is a database, but not one of this program")
+        raise ConfigurationError(
+            f"the state database {path} is a database, but not one of this program; set "
+            "advanced.database_url to another file"
+        )
     return str(rows[0][0])
 
 
@@ -62,8 +65,8 @@ def check_revision(revision: str | None) -> None:
         )
 
 
-def check_known(revision: str | None) -> None:
-    """Raise ``ConfigurationError`` if a revision cannot be migrated from."""
+def check_known(revision: str | None, name: str) -> None:
+    """Raise ``ConfigurationError`` if the database ``name`` cannot be migrated from a revision."""
     from alembic.script import ScriptDirectory
 
     if revision is None:
@@ -71,8 +74,8 @@ def check_known(revision: str | None) -> None:
     known = {script.revision for script in ScriptDirectory(str(LOCATION)).walk_revisions()}
     if revision not in known:
         raise ConfigurationError(
-            f"the state database was written by a newer version: its schema is {revision}, this "
-            f"version knows them up to {HEAD}; install that version, or restore a backup"
+            f"the state database {name} was written by a newer version: its schema is {revision}, "
+            f"this version knows them up to {HEAD}; install that version, or restore a backup"
         )
 
 

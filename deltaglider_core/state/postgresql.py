@@ -134,7 +134,7 @@ class PostgresqlStore(Store):
             # Another process may have done it while this one waited.
             revision = migrate.read_revision(connection)
             if revision != migrate.HEAD:
-                migrate.check_known(revision)
+                migrate.check_known(revision, self._name)
                 if revision is not None:
                     self._log.info("migrating the state database", revision=revision)
                 migrate.upgrade(connection)

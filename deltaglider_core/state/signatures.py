@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from ..errors import ReplayedRequest
 from ..origin import Signature
+from .prepared import Prepared
 from .tables import signatures
 
 #: A signature names a second; for so long after its first use another call of the same SDK may
@@ -15,10 +18,12 @@ SAME_SECONDS = 2.0
 #: Forgotten in one transaction.
 _BATCH = 5000
 
-_FIND = select(signatures.c.request, signatures.c.expires).where(
-    signatures.c.digest == bindparam("d")
+_FIND = Prepared(
+    select(signatures.c.request, signatures.c.expires).where(signatures.c.digest == bindparam("d"))
 )
-_INSERT = insert(signatures)
+_INSERT = Prepared(
+    insert(signatures).values({name: bindparam(name) for name in ("digest", "request", "expires")})
+)
 _FORGET = delete(signatures).where(signatures.c.digest == bindparam("d"))
 
 
@@ -28,7 +33,7 @@ def check(connection: Connection, now: float, signature: Signature) -> bool:
     Raises:
         ReplayedRequest: Another request has brought it.
     """
-    found = connection.execute(_FIND, {"d": signature.digest}).first()
+    found: Any = _FIND.run(connection, {"d": signature.digest}).first()
     if found is None:
         return True
     request, _, call = found.request.partition(":")
@@ -51,7 +56,7 @@ def claim(connection: Connection, now: float, signature: Signature) -> None:
         "request": f"{signature.request_id}:{signature.call}",
         "expires": now + signature.window,
     }
-    connection.execute(_INSERT, values)
+    _INSERT.run(connection, values)
 
 
 def give_back(connection: Connection, signature: Signature) -> None:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.expect import Footprint
 from support.full_disk import FullDisk
-from support.outage import BUCKET, Readers, Scene, assert_refused, created, opened_scene
+from support.outage import BUCKET, Readers, Scene, assert_refused, created, locked, opened_scene
 from support.samples import wait_until
 from support.server import ServerProcess
 
 WORKERS = 2
 DATABASE = "deltaglider_config.db"
-
-#: Another program with the key, which ends with its standard input.
-LOCKING = """
-import sys
-from pathlib import Path
-from deltaglider_core.state import embedded_file
-from deltaglider_core.state.keyfile import read_key
-path = Path(sys.argv[1])
-connection = embedded_file.connect(path, read_key(path.with_suffix(".key")))
-connection.execute("BEGIN EXCLUSIVE")
-print("locked", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +28,6 @@ def scene(tmp_path: Path, disk: FullDisk) -> Iterator[Scene]:
     )
     with server, opened_scene(server) as scene:
         yield scene
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program holds the database locked inside the block."""
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCKING, os.fspath(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as program:
-        assert program.stdin is not None
-        assert program.stdout is not None
-        assert program.stdout.readline() == b"locked\n"
-        yield
-        program.stdin.close()
 
 
 def assert_all_but_a_part_refused(scene: Scene) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from support.model import CREATED, Event, Mismatch
 from support.raw import Answer, RawClient
 from support.samples import MIB, files_below, md5_hex, multipart_etag, noise, wait_until
 from support.server import ServerProcess
-from support.server_pair import Collector, Roamer, server_pair, statistics
+from support.server_pair import Collector, Roamer, running, server_pair, statistics
 from support.signing import sha256_hex
 from support.state import fresh_schema, postgres_url
 from support.stored import scan_files
@@ -69,8 +70,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterato
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(fresh_schema(postgres_url))
         servers = server_pair(tmp_path_factory.mktemp("pair"), url, settings=SETTINGS)
-        for server in servers:
-            stack.enter_context(server)
+        stack.enter_context(running(servers))
         clients = [boto3_client(server) for server in servers]
         for client in clients:
             sign_apart(client)
@@ -88,8 +88,7 @@ def test_mixed_load_with_collections_and_a_death(tmp_path: Path, postgres_url: s
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(fresh_schema(postgres_url))
         first, second = server_pair(tmp_path, url, settings=SETTINGS)
-        stack.enter_context(first)
-        stack.enter_context(second)
+        stack.enter_context(running((first, second)))
         campaign = Campaign(first, seed)
         clients = [Roamer(campaign.model, number, (first, second)) for number in range(CLIENTS)]
         load_and_kill(campaign, clients, victim=second, seed=seed)
@@ -167,8 +166,8 @@ def test_any_worker_takes_any_part(pair: Pair) -> None:
     here, there = pair.clients
     here.create_bucket(Bucket="parts")
     upload = Upload(here, "parts", "object.bin")
-    elsewhere = Upload.__new__(Upload)
-    vars(elsewhere).update(vars(upload), s3=there)
+    elsewhere = copy.copy(upload)
+    elsewhere.s3 = there
     pieces = [noise(5 * MIB, number) for number in range(5)] + [b"end"]
     tags = {}
     with ThreadPoolExecutor(3) as pool:

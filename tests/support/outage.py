@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.clients import boto3_client
@@ -39,6 +43,42 @@ LATE = ("copy", "complete")
 
 OLD = b"from before"
 RELEASES = {f"app-{number}.zip": release(number, SIZE) for number in range(3)}
+
+
+#: Another program with the key, which ends with its standard input.
+LOCKING = """
+import sys
+from pathlib import Path
+from deltaglider_core.state import embedded_file
+from deltaglider_core.state.keyfile import read_key
+path = Path(sys.argv[1])
+connection = embedded_file.connect(path, read_key(path.with_suffix(".key")))
+for statement in sys.argv[2:]:
+    connection.execute(statement)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def locked(database: Path, *before: str) -> Iterator[None]:
+    """Another program holds an embedded database locked inside the block.
+
+    Args:
+        before: Statements that come first.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKING, os.fspath(database), *before, "BEGIN EXCLUSIVE"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        try:
+            assert program.stdout.readline() == b"locked\n", "it cannot be locked"
+            yield
+        finally:
+            program.stdin.close()
 
 
 @dataclass(kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ def server_pair(
     second.data = first.data
     second.write_config(common)
     return first, second
+
+
+@contextlib.contextmanager
+def running(servers: Sequence[ServerProcess]) -> Iterator[None]:
+    """All of them serve inside the block; they are started at the same time."""
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(servers)) as pool:
+        started = [pool.submit(server.__enter__) for server in servers]
+        for server, start in zip(servers, started, strict=True):
+            start.result()
+            stack.push(server.__exit__)
+        yield
 
 
 def statistics(server: ServerProcess) -> Any:
@@ -156,4 +169,4 @@ class Collector:
             self.error = error
 
 
-__all__ = ["Collector", "Roamer", "content", "server_pair", "statistics"]
+__all__ = ["Collector", "Roamer", "content", "running", "server_pair", "statistics"]

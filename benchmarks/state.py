@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,11 +139,11 @@ def serve_stateless(arguments: Sequence[str]) -> None:
 
     real = app.create_app
 
-    def without_state(*positional: object, **named: object) -> app.Application:
+    def without_state(*positional: Any, **named: Any) -> app.Application:
         named["database"] = None
         return real(*positional, **named)
 
-    app.create_app = without_state  # type: ignore[assignment]
+    app.create_app = without_state
     sys.exit(cli.main(list(arguments)))
 
 

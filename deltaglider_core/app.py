@@ -77,19 +77,20 @@ class Application:
         self.gateway: Gateway | None = None
         self.state: State | None = None
 
-    async def open(self, *, serving: bool = True) -> None:
+    async def open(self, *, serving: bool = True, duties: bool = True) -> None:
         """Open everything, in the lifespan of the server. Errors stop the start.
 
         Args:
             serving: False for a command that runs beside the service: it delivers no events.
+            duties: False for a rehearsal, which ends at once.
         """
         try:
-            await self._open(self._stack, serving=serving)
+            await self._open(self._stack, serving=serving, duties=duties)
         except BaseException:
             await self._stack.aclose()
             raise
 
-    async def _open(self, stack: contextlib.AsyncExitStack, *, serving: bool) -> None:
+    async def _open(self, stack: contextlib.AsyncExitStack, *, serving: bool, duties: bool) -> None:
         advanced = self._settings.advanced
         directory = stack.enter_context(work_directory(advanced.spool_dir))
         cache = directory / "cache"
@@ -112,9 +113,13 @@ class Application:
         )
         gateway = Gateway(self._plugins, services)
         stack.push_async_callback(gateway.aclose)
+        if self.state is not None:
+            # What was shielded from its client still needs the backends.
+            stack.push_async_callback(self.state.journal.drain)
         await gateway.open(self._settings)
         if self.state is not None:
-            await stack.enter_async_context(upkeep(self.state, advanced))
+            if duties:
+                await stack.enter_async_context(upkeep(self.state, advanced))
             stack.push_async_callback(self.state.deliver, {})
             if serving:
                 await self.state.deliver(gateway.pipeline.event_sinks)

@@ -20,12 +20,15 @@ class Signature:
         call: Tells calls of one client apart that have the same signature; empty if nothing does.
         request_id: Of the request that brings it; it may mutate more than one key.
         window: Seconds for which it is remembered.
+        returnable: Whether a failure frees it. Not where one request changes many keys: what it
+            did to the others could be repeated.
     """
 
     digest: bytes = field(repr=False)
     call: str
     request_id: str
     window: float
+    returnable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

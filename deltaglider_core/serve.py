@@ -144,7 +144,7 @@ def require_credentials(settings: Settings) -> None:
 async def _rehearse(loaded: Loaded) -> None:
     """Open everything once and close it, to find what fails, in one place and one sentence."""
     app = _application(loaded, patient=False)
-    await app.open()
+    await app.open(serving=False, duties=False)
     await app.aclose()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import structlog
 
 from ..context import RequestContext
 from ..errors import (
@@ -22,7 +24,9 @@ from ..interfaces.storage import (
     ObjectReader,
     StorageBackend,
 )
+from ..origin import current_origin, origin
 from ..services import run_blocking
+from ..tasks import bounded_map
 from . import conditions, ranges, xml
 from .names import check_key
 from .object_headers import metadata_of_request, object_headers, refuse_unsupported
@@ -34,7 +38,7 @@ MAX_SINGLE_PUT = 5 * 1024**3
 #: Largest DeleteObjects document: 1,000 keys of 1,024 bytes, escaped, with room.
 MAX_DELETE_BODY = 8 * 1024**2
 #: Keys of one DeleteObjects that are deleted at a time.
-DELETE_CONCURRENCY = 16
+DELETE_CONCURRENCY = 64
 
 
 async def put_object(context: RequestContext) -> S3Response:
@@ -236,24 +240,28 @@ async def delete_objects(context: RequestContext) -> S3Response:
     batch = await run_blocking(xml.parse_delete_objects, document)
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
-    slots = asyncio.Semaphore(DELETE_CONCURRENCY)
 
     async def delete(entry: xml.DeleteEntry) -> S3Error | None:
-        async with slots:
-            try:
-                check_key(entry.key)
-                if entry.version_id not in (None, "", "null"):
-                    raise NotImplementedS3("Buckets are not versioned.")
-                context.admit_key(
-                    "DELETE", "delete_object", Action.DELETE, request.bucket, entry.key
-                )
-                condition = Condition(if_match=entry.etag) if entry.etag else None
-                await storage.delete_object(bucket, entry.key, condition=condition)
-            except S3Error as error:
-                return error
+        try:
+            check_key(entry.key)
+            if entry.version_id not in (None, "", "null"):
+                raise NotImplementedS3("Buckets are not versioned.")
+            context.admit_key("DELETE", "delete_object", Action.DELETE, request.bucket, entry.key)
+            condition = Condition(if_match=entry.etag) if entry.etag else None
+            await storage.delete_object(bucket, entry.key, condition=condition)
+        except S3Error as error:
+            return error
+        except Exception:
+            log = structlog.get_logger("deltaglider_proxy")
+            log.exception("one delete of many failed", request_id=request.request_id)
+            return InternalError()
         return None
 
-    errors = await asyncio.gather(*(delete(entry) for entry in batch.objects))
+    signature = current_origin.get().signature
+    if signature is not None:
+        signature = replace(signature, returnable=False)
+    with origin(signature=signature):
+        errors = await bounded_map(delete, batch.objects, limit=DELETE_CONCURRENCY)
     return xml_response(
         xml.render_delete_result(list(zip(batch.objects, errors, strict=True)), quiet=batch.quiet)
     )

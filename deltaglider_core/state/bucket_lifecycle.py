@@ -23,6 +23,7 @@ from .bucket_registry import (
     Identity,
     insert_bucket,
     read_identity,
+    retire_others,
     set_state,
     write_identity,
 )
@@ -258,6 +259,8 @@ class BucketLifecycle:
                 connection.execute(delete(buckets).where(buckets.c.number == ref.number))
             else:
                 set_state(connection, ref.number, state)
+                if state == "active":
+                    retire_others(connection, ref.name, ref.id)
             if signature is not None:
                 signatures.give_back(connection, signature)
             changed(connection)

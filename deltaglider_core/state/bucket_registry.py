@@ -16,12 +16,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from ..errors import IntegrityError, NoSuchKey, PreconditionFailed, ServiceUnavailable
 from ..interfaces.storage import RESERVED_PREFIX, Condition, ObjectMetadata, StorageBackend
 from .snapshot import changed
-from .tables import buckets, leases, objects, refs, uploads
+from .tables import buckets, intents, leases, objects, refs, uploads
 
 if TYPE_CHECKING:
     from .database import Database
@@ -36,6 +36,7 @@ _MAX_BYTES = 4096
 _ID = re.compile(r"[0-9a-f]{32}")
 #: Rows of a deleted bucket dropped in one transaction.
 _BATCH = 2000
+_UNSETTLED = exists(select(intents.c.write_id).where(intents.c.bucket == buckets.c.number))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,9 @@ async def write_identity(
     backend: StorageBackend, bucket: str, identity: Identity, *, replace: bool = False
 ) -> Identity:
     """Give a bucket an identity unless it has one; returns the one that it has then."""
+    present = await read_identity(backend, bucket)
+    if present is not None and not replace:
+        return present
     data = identity.dump()
     condition = None
     if backend.capabilities.conditional_writes and not replace:
@@ -197,12 +201,8 @@ def insert_bucket(
         if found.state != "active":
             raise ServiceUnavailable("The bucket is being created or deleted. Please retry.")
         return int(found.number)
-    # The name stood for a bucket that somebody else deleted, or whose id is lost.
-    connection.execute(
-        update(buckets)
-        .where(buckets.c.name == name, buckets.c.state == "active")
-        .values(state="deleted")
-    )
+    if state == "active":
+        retire_others(connection, name, identity.id)
     made = connection.execute(
         insert(buckets).values(
             id=identity.id,
@@ -220,6 +220,24 @@ def insert_bucket(
     return int(key[0])
 
 
+def retire_others(connection: Connection, name: str, identity: str) -> None:
+    """End the buckets that a name stood for, since the one on the backend has another id.
+
+    Somebody else has deleted them, or their id is lost. To be called only after the backend has
+    shown the new id. What is not settled yet keeps its bucket.
+    """
+    connection.execute(
+        update(buckets)
+        .where(
+            buckets.c.name == name,
+            buckets.c.id != identity,
+            buckets.c.state == "active",
+            ~_UNSETTLED,
+        )
+        .values(state="deleted")
+    )
+
+
 def set_state(connection: Connection, number: int, state: str) -> None:
     """Change what may be done with a bucket."""
     connection.execute(update(buckets).where(buckets.c.number == number).values(state=state))
@@ -228,7 +246,7 @@ def set_state(connection: Connection, number: int, state: str) -> None:
 def drop_rows(connection: Connection) -> bool:
     """Drop some rows of deleted buckets; True if there may be more."""
     number = connection.execute(
-        select(buckets.c.number).where(buckets.c.state == "deleted").limit(1)
+        select(buckets.c.number).where(buckets.c.state == "deleted", ~_UNSETTLED).limit(1)
     ).scalar()
     if number is None:
         return False
@@ -258,6 +276,7 @@ __all__ = [
     "drop_rows",
     "insert_bucket",
     "read_identity",
+    "retire_others",
     "set_state",
     "write_identity",
 ]

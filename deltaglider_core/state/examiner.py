@@ -7,15 +7,16 @@ happened. An error is no answer: the intent stays until the backend can be asked
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, or_, select
 
-from ..errors import NoSuchBucket, NoSuchKey
+from ..errors import NoSuchKey
 from ..interfaces.storage import ObjectInfo, StorageBackend
 from . import intents
+from .bucket_registry import read_identity
 from .records import Present
 from .sums import Facts
 from .tables import buckets
@@ -44,6 +45,7 @@ class Waiting:
 
     row: Any
     bucket_name: str
+    bucket_id: str
     complete: bool
 
 
@@ -70,7 +72,7 @@ def waiting(
 ) -> Sequence[Waiting]:
     """Intents of this process and of dead ones that are due, by write id, from ``after`` on."""
     found = connection.execute(
-        select(rows, buckets.c.name, buckets.c.complete)
+        select(rows, buckets.c.name, buckets.c.id, buckets.c.complete)
         .join(buckets, buckets.c.number == rows.c.bucket)
         .where(
             rows.c.process.in_([process, *dead]),
@@ -81,17 +83,21 @@ def waiting(
         .order_by(rows.c.write_id)
         .limit(limit)
     )
-    return [Waiting(row=row, bucket_name=row.name, complete=row.complete) for row in found]
+    return [_waiting(row) for row in found]
+
+
+def _waiting(row: Any) -> Waiting:
+    return Waiting(row=row, bucket_name=row.name, bucket_id=row.id, complete=row.complete)
 
 
 def waiting_by_id(connection: Connection, write_id: str) -> Waiting | None:
     """One intent, whosever it is."""
     row = connection.execute(
-        select(rows, buckets.c.name, buckets.c.complete)
+        select(rows, buckets.c.name, buckets.c.id, buckets.c.complete)
         .join(buckets, buckets.c.number == rows.c.bucket)
         .where(rows.c.write_id == write_id)
     ).first()
-    return None if row is None else Waiting(row=row, bucket_name=row.name, complete=row.complete)
+    return None if row is None else _waiting(row)
 
 
 class Examiner:
@@ -105,12 +111,13 @@ class Examiner:
         self._backend = backend
         self._database = database
         self._log = log
+        self._failures = 0
 
     async def look(self, bucket: str, key: str) -> Present | None:
         """What is at a key; None for nothing. Any error is an error."""
         try:
             return present_of(await self._backend.head_object(bucket, key))
-        except (NoSuchKey, NoSuchBucket):
+        except NoSuchKey:
             return None
 
     async def recheck(self, write_id: str) -> None:
@@ -120,26 +127,27 @@ class Examiner:
             if found is None or not await self.examine([found]):
                 return
 
-    async def examine(self, batch: Sequence[Waiting]) -> Sequence[Waiting]:
+    async def examine(self, batch: Sequence[Waiting], *, verify: bool = False) -> Sequence[Waiting]:
         """Look at the keys of these intents and settle them.
+
+        Args:
+            verify: Make sure that the names still stand for the buckets that were written to. A
+                disk that is not mounted has no objects either.
 
         Returns:
             Those for which somebody was faster; read them anew.
         """
         slots = asyncio.Semaphore(_LOOKS)
+        reasons: list[str] = []
+        if verify:
+            batch = await self._of_these_buckets(batch, reasons)
 
         async def look(item: Waiting) -> tuple[Waiting, Present | None] | None:
             async with slots:
                 try:
-                    key = item.row.key.decode()
-                    return item, await self.look(item.bucket_name, key)
+                    return item, await self.look(item.bucket_name, item.row.key.decode())
                 except Exception as error:
-                    self._log.warning(
-                        "cannot settle a write yet",
-                        bucket=item.bucket_name,
-                        key=item.row.key.decode(errors="replace"),
-                        reason=repr(error),
-                    )
+                    reasons.append(f"{item.bucket_name}: {error!r}")
                     return None
 
         looked = [found for found in await asyncio.gather(*map(look, batch)) if found is not None]
@@ -149,7 +157,32 @@ class Examiner:
         again: list[Waiting] = []
         for number, found in by_bucket.items():
             again += await self._database.write(self._settling(found), scope=number)
+        self._complain(reasons)
         return again
+
+    async def _of_these_buckets(
+        self, batch: Sequence[Waiting], reasons: list[str]
+    ) -> Sequence[Waiting]:
+        """Those whose bucket has the id on the backend that it had when they began."""
+        here: dict[str, str | None] = {}
+        for name in {item.bucket_name for item in batch}:
+            try:
+                identity = await read_identity(self._backend, name)
+            except Exception as error:
+                reasons.append(f"{name}: {error!r}")
+                continue
+            here[name] = None if identity is None else identity.id
+            if identity is None:
+                reasons.append(f"{name}: the bucket has lost its id")
+        return [item for item in batch if here.get(item.bucket_name) == item.bucket_id]
+
+    def _complain(self, reasons: Sequence[str]) -> None:
+        """Say that writes cannot be settled yet; in an outage of an hour some lines, not more."""
+        self._failures = self._failures + 1 if reasons else 0
+        if reasons and not self._failures & (self._failures - 1):
+            self._log.warning(
+                "writes cannot be settled yet", writes=len(reasons), reason=reasons[0]
+            )
 
     def _settling(
         self, looked: Sequence[tuple[Waiting, Present | None]]
@@ -192,7 +225,7 @@ async def examine_all(
     journal: Journal,
     database: Database,
     dead: frozenset[str],
-    examine: Callable[[Sequence[Waiting]], Awaitable[Sequence[Waiting]]],
+    examiner: Examiner,
 ) -> int:
     """One pass over everything that waits; returns how many were taken up.
 
@@ -208,7 +241,8 @@ async def examine_all(
         after = batch[-1].row.write_id
         # Looked at after the rows were read: what has begun since then is in there, too.
         left = [item for item in batch if item.row.write_id not in journal.active]
-        await examine(left)
+        if left:
+            await examiner.examine(left, verify=True)
         total += len(left)
 
 

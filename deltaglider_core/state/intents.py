@@ -291,8 +291,12 @@ def _come_back(
 
 def give_up(connection: Connection, now: float, intent: Intent) -> None:
     """End a mutation that certainly did not happen, nor will."""
-    connection.execute(_END, {"w": intent.write_id})
-    if intent.upload is not None:
+    # A Complete has one write id in all processes; that of another one goes on.
+    mine = delete(intents).where(
+        intents.c.write_id == intent.write_id, intents.c.process == intent.process
+    )
+    ended = connection.execute(mine).rowcount == 1
+    if intent.upload is not None and ended:
         uploads.reopened(connection, now, intent.upload)
     if intent.signature is not None:
         signatures.give_back(connection, intent.signature)
@@ -309,7 +313,8 @@ def doubt(connection: Connection, now: float, intent: Intent, due: float) -> Non
         .where(intents.c.write_id == intent.write_id, intents.c.process == intent.process)
         .values(state="doubt", due=due)
     )
-    if left.rowcount != 1:
+    bucket = connection.execute(_BUCKET, {"b": intent.bucket}).first()
+    if left.rowcount != 1 and bucket is not None and bucket.state != "deleted":
         event = None if intent.event is None else intent.event.dump()
         _come_back(connection, now, intent, state="doubt", due=due, event=event)
     if intent.signature is not None:

@@ -33,7 +33,7 @@ from ..interfaces.storage import (
     UploadPage,
 )
 from ..origin import current_origin
-from . import signatures, upload_listing, uploads
+from . import signatures, sums, upload_listing, uploads
 from .mutations import Mutations
 from .records import BucketGoneError
 from .upload_completion import Completer, Finder, naming
@@ -144,7 +144,12 @@ class Multipart:
         def look(connection: Connection) -> tuple[Upload, bool, int]:
             now = self._database.now(connection)
             found = uploads.find_open(connection, now, place.number, key.encode(), upload_id)
-            present = 0 if quota is None else uploads.bucket_size(connection, place.number)
+            present = 0
+            if quota is not None:
+                # What the upload will replace does not count, as in a PUT.
+                row = sums.find(connection, place.number, key.encode())
+                replaced = row.facts.size if row is not None and row.facts is not None else 0
+                present = uploads.bucket_size(connection, place.number) - replaced
             return found, now - found.since > uploads.TOUCH_SECONDS, present
 
         upload, is_stale, present = await self._database.read(look)

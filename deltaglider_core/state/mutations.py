@@ -219,10 +219,12 @@ class Mutations:
         if (mutation.body is not None and mutation.body.failed) or _is_refusal(error, mutation):
             await self._quietly(self._journal.give_up(write))
             return None
-        looked, found = await self._look(mutation, write)
+        looked, there, found = await self._look(mutation, write)
         if found is None:
             late = self._backend.capabilities.late_commits
-            if looked and mutation.kind != "delete" and (not late or _is_refusal(error)):
+            # A delete that had happened would have left nothing to refuse.
+            sure = there if mutation.kind == "delete" else looked
+            if sure and (not late or _is_refusal(error)):
                 await self._quietly(self._journal.give_up(write))
             else:
                 # Not seen is not the same as not done: the request may still be on its way.
@@ -238,18 +240,19 @@ class Mutations:
 
     async def _look(
         self, mutation: Mutation[T], write: ActiveWrite
-    ) -> tuple[bool, Outcome[T] | None]:
-        """Whether the backend could be asked, and the outcome if the mutation happened."""
+    ) -> tuple[bool, bool, Outcome[T] | None]:
+        """Whether the backend could be asked and has an object, and the outcome if it happened."""
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 info = await self._backend.head_object(mutation.bucket, mutation.key)
         except NoSuchKey:
-            return True, None
+            return True, False, None
         except Exception as error:
             self._log.warning("cannot look for a failed write", reason=repr(error))
-            return False, None
+            return False, False, None
         present = present_of(info)
-        return True, mutation.recover(info) if present.write_id == write.write_id else None
+        happened = present.write_id == write.write_id
+        return True, True, mutation.recover(info) if happened else None
 
     async def _quietly(self, work: Awaitable[Any]) -> None:
         """Finish without hiding the error that led here; the settler goes on if this fails."""

@@ -255,20 +255,23 @@ def drop_tombstones(connection: Connection, number: int) -> int:
     ).rowcount
 
 
-def end_abandoned(connection: Connection, now: float) -> list[int]:
-    """End the scans of processes that died; returns the numbers of their buckets."""
+def abandoned(connection: Connection, now: float) -> list[int]:
+    """Numbers of the buckets whose scan has lost its process."""
     running = connection.execute(select(buckets.c.number).where(buckets.c.scanning.is_(True)))
-    ended = []
-    for (number,) in running.all():
-        expires = connection.execute(
-            select(leases.c.expires).where(leases.c.name == _lease_name(number))
-        ).scalar()
-        if expires is None or expires <= now:
-            connection.execute(
-                update(buckets).where(buckets.c.number == number).values(scanning=False)
-            )
-            ended.append(number)
-    return ended
+    return [number for (number,) in running.all() if not _is_scanned(connection, number, now)]
 
 
-__all__ = ["Progress", "drop_tombstones", "end_abandoned", "reconcile"]
+def end_abandoned(connection: Connection, now: float, number: int) -> None:
+    """End the scan of a bucket unless somebody has begun it again; needs its scope."""
+    if not _is_scanned(connection, number, now):
+        connection.execute(update(buckets).where(buckets.c.number == number).values(scanning=False))
+
+
+def _is_scanned(connection: Connection, number: int, now: float) -> bool:
+    expires = connection.execute(
+        select(leases.c.expires).where(leases.c.name == _lease_name(number))
+    ).scalar()
+    return expires is not None and expires > now
+
+
+__all__ = ["Progress", "abandoned", "drop_tombstones", "end_abandoned", "reconcile"]

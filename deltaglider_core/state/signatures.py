@@ -36,15 +36,14 @@ def check(connection: Connection, now: float, signature: Signature) -> bool:
     found: Any = _FIND.run(connection, {"d": signature.digest}).first()
     if found is None:
         return True
-    request, _, call = found.request.partition(":")
+    request, call, seen = found.request.split(":")
     if request == signature.request_id:
         return False
     if found.expires <= now:
         connection.execute(_FORGET, {"d": signature.digest})
         return True
-    seen = found.expires - signature.window
     another_call = bool(call and signature.call) and call != signature.call
-    if not (another_call and now - seen < SAME_SECONDS):
+    if not (another_call and now - float(seen) < SAME_SECONDS):
         raise ReplayedRequest
     return False
 
@@ -53,7 +52,7 @@ def claim(connection: Connection, now: float, signature: Signature) -> None:
     """Remember a signature for which ``check`` said yes in the same transaction."""
     values = {
         "digest": signature.digest,
-        "request": f"{signature.request_id}:{signature.call}",
+        "request": f"{signature.request_id}:{signature.call}:{now:.3f}",
         "expires": now + signature.window,
     }
     _INSERT.run(connection, values)
@@ -61,10 +60,12 @@ def claim(connection: Connection, now: float, signature: Signature) -> None:
 
 def give_back(connection: Connection, signature: Signature) -> None:
     """Forget the signature of a request that changed nothing; its client may repeat it."""
+    if not signature.returnable:
+        return
     connection.execute(
         delete(signatures).where(
             signatures.c.digest == signature.digest,
-            signatures.c.request == f"{signature.request_id}:{signature.call}",
+            signatures.c.request.like(f"{signature.request_id}:%"),
         )
     )
 

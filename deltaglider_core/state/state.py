@@ -137,7 +137,7 @@ class State:
     async def _settle(self, dead: frozenset[str]) -> int:
         layer = self.layer
         count = await layer.lifecycle.settle_left(dead)
-        count += await examine_all(self.journal, self.database, dead, layer.examiner.examine)
+        count += await examine_all(self.journal, self.database, dead, layer.examiner)
         if count:
             self._journaled()
             if dead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from contextlib import AbstractContextManager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, event
 
@@ -37,16 +37,17 @@ class Store(ABC):
     def count_writes(self, engine: Engine) -> None:
         """Let ``writes`` count the statements of an engine, which one thread uses."""
 
-        @event.listens_for(engine, "before_cursor_execute")
+        @event.listens_for(engine, "after_cursor_execute")
         def _count(
             connection: Connection,
-            cursor: object,
+            cursor: Any,
             statement: str,
             parameters: object,
             context: object,
             executemany: bool,
         ) -> None:
-            if not statement.startswith("SELECT"):
+            # One that has changed no row spoils nothing.
+            if not statement.startswith("SELECT") and cursor.rowcount != 0:
                 self.writes += 1
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -91,14 +92,14 @@ class Upkeep:
     async def end_scans(self) -> None:
         """End reconciliations whose process died."""
         database = self._state.database
-        ended = await database.write(
-            lambda c: reconcile.end_abandoned(c, database.now(c)), scope="scans"
-        )
-        for number in ended:
-            while await database.write(
-                lambda c, n=number: reconcile.drop_tombstones(c, n),  # type: ignore[misc]
-                scope=number,
-            ):
+
+        def end(connection: Connection, number: int) -> None:
+            reconcile.end_abandoned(connection, database.now(connection), number)
+
+        for number in await database.read(lambda c: reconcile.abandoned(c, database.now(c))):
+            await database.write(functools.partial(end, number=number), scope=number)
+            drop = functools.partial(reconcile.drop_tombstones, number=number)
+            while await database.write(drop, scope=number):
                 pass
 
     async def sweep_uploads(self) -> None:

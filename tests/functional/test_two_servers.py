@@ -25,7 +25,14 @@ from support.model import CREATED, Event, Mismatch
 from support.raw import Answer, RawClient
 from support.samples import MIB, files_below, md5_hex, multipart_etag, noise, wait_until
 from support.server import ServerProcess
-from support.server_pair import Collector, Roamer, running, server_pair, statistics
+from support.server_pair import (
+    Collector,
+    Roamer,
+    running,
+    server_pair,
+    statistics,
+    wait_until_settled,
+)
 from support.signing import sha256_hex
 from support.state import fresh_schema, postgres_url
 from support.stored import scan_files
@@ -95,9 +102,7 @@ def test_mixed_load_with_collections_and_a_death(tmp_path: Path, postgres_url: s
         for server in (first, second):
             campaign.server = server
             campaign.check()
-        wait_until(
-            lambda: statistics(second)["pending_writes"] == 0, "all is settled", SETTLE_SECONDS
-        )
+        wait_until_settled(url, SETTLE_SECONDS)
         if missing := campaign.model.verify_events(read_events(second)):
             raise Mismatch(f"not in the journal: {missing}")
         check_references(first)
@@ -280,6 +285,8 @@ def test_buckets_come_and_go_for_both(pair: Pair) -> None:
         # More often than there are workers, so that each of them has the bucket in its memory.
         for number in range(6):
             assert pair.request(there + number, "HEAD", "/coming").status == 200
+            again = pair.request(number, "PUT", "/coming")
+            assert (again.status, again.code) == (409, "BucketAlreadyOwnedByYou")
             written = pair.request(there + number, "PUT", f"/coming/{number}.zip", b"x")
             assert written.status == 200
         refusal = pair.request(here, "DELETE", "/coming")

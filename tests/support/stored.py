@@ -57,7 +57,8 @@ def _reference_of(path: Path) -> str | None:
         if head[:4] != _FRAME or head[8:16] != _MAGIC:
             return None
         record = json.loads(file.read(int.from_bytes(head[20:24], "little")))
-    return record.get("ref")
+    found: str | None = record.get("ref")
+    return found
 
 
 __all__ = ["REFERENCES", "Stored", "scan_files"]

@@ -75,7 +75,7 @@ class Node:
         """Settle what these processes, taken for dead, left behind."""
         gone = frozenset(node.process for node in dead)
         journal, database = self.state.journal, self.state.database
-        return await examine_all(journal, database, gone, self.layer.examiner.examine)
+        return await examine_all(journal, database, gone, self.layer.examiner)
 
     # --- the database ---------------------------------------------------------------------
 

@@ -249,7 +249,7 @@ class Deployment:
             process.state.journal,
             process.state.database,
             frozenset(dead),
-            process.layer.examiner.examine,
+            process.layer.examiner,
         )
 
     async def collect(self, number: int) -> None:

@@ -160,6 +160,8 @@ class Committer:
         # One of them is at fault, and nothing of all is stored: each for itself.
         for number, call in enumerate(batch):
             call.value = call.error = None
+            if call.future.done():
+                continue  # nobody waits for it any more
             try:
                 self._together([call])
             except BaseException as error:

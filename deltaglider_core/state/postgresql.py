@@ -32,12 +32,13 @@ CONNECT = {
     "tcp_user_timeout": "25000",
 }
 
-#: Limits of a session, milliseconds. The last one frees the locks of a process that was stopped in
-#: the middle of a transaction.
+#: Limits of a session, milliseconds. The last two keep a process that was stopped in the middle of a
+#: transaction from holding up the others for so long that they count as dead, too: their heartbeats
+#: wait behind what waits for its locks.
 _SESSION = (
     "SELECT set_config('statement_timeout', '10000', false),"
-    " set_config('lock_timeout', '10000', false),"
-    " set_config('idle_in_transaction_session_timeout', '30000', false),"
+    " set_config('lock_timeout', '3000', false),"
+    " set_config('idle_in_transaction_session_timeout', '3000', false),"
     # What was answered is kept, whatever the server's default; a stricter one stays.
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
     " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"

@@ -241,7 +241,7 @@ async def test_a_session_keeps_what_was_answered(
     with psycopg.connect(own_place.url, autocommit=True) as connection:
         connection.execute(f"ALTER ROLE postgres SET synchronous_commit = {default}")
         database = await open_database(own_place)
-        assert await database.write(settings) == [used, "10s", "10s"]
+        assert await database.write(settings) == [used, "10s", "3s"]
         connection.execute("ALTER ROLE postgres RESET synchronous_commit")
 
 

@@ -321,3 +321,27 @@ async def test_two_deletes_at_once_tell_once(nodes: tuple[Node, Node]) -> None:
     assert kinds.count("ObjectDeleted") == 5
     assert kinds.count("ObjectCreated") == 6
     await first.check_sums()
+
+
+@pytest.mark.parametrize("missing", ["bucket", "id"])
+async def test_a_disk_that_is_not_mounted_has_not_lost_the_write(
+    nodes: tuple[Node, Node], missing: str
+) -> None:
+    first, second = nodes
+    await first.put("k", b"1234")
+    await die(first, first.put("k", b"x" * 20), method="put_object", when="after", key="k")
+    backend = second.backend
+    there = backend._buckets[BUCKET]
+    if missing == "bucket":
+        del backend._buckets[BUCKET]
+    else:
+        identity = there.objects.pop(".deltaglider/id")
+    await second.state._settle(DEAD)
+    assert await second.pending() == 1
+    backend._buckets[BUCKET] = there
+    if missing == "id":
+        there.objects[".deltaglider/id"] = identity
+    await second.state._settle(DEAD)
+    assert [kind for kind, _ in await second.events()] == ["ObjectCreated"] * 2
+    assert await second.pending() == 0
+    await second.check_sums()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import select, update
 from support.layers import BUCKET, LateBackend, Node, StoreBackend, body, open_node
 
 from deltaglider_core.errors import (
+    BucketAlreadyOwnedByYou,
     BucketNotEmpty,
     IncompleteBody,
     MissingContentLength,
@@ -27,7 +29,7 @@ from deltaglider_core.interfaces.writes import current_write
 from deltaglider_core.origin import Signature, origin
 from deltaglider_core.settings import AdvancedSettings
 from deltaglider_core.state.place import DatabasePlace
-from deltaglider_core.state.tables import buckets, intents
+from deltaglider_core.state.tables import buckets, intents, signatures
 from deltaglider_core.state.upkeep import Upkeep
 from deltaglider_core.testing.memory import MemoryBackend
 
@@ -596,3 +598,82 @@ async def test_a_bucket_with_objects_of_others_is_not_completely_known(
         await node.layer.delete_object(BUCKET, "old")
         assert ("ObjectDeleted", "old") in await node.events()
         assert (await node.usage()).size == 1
+
+
+async def test_a_bucket_that_is_created_again_keeps_everything(node: Node) -> None:
+    await node.put("k", b"12345")
+    upload = await node.layer.create_multipart_upload(BUCKET, "u", metadata=ObjectMetadata())
+    with pytest.raises(BucketAlreadyOwnedByYou):
+        await node.layer.create_bucket(BUCKET)
+    await Upkeep(node.state, AdvancedSettings()).drop_buckets()
+    usage = await node.usage()
+    assert (usage.objects, usage.size) == (1, 5)
+    page = await node.layer.list_multipart_uploads(BUCKET)
+    assert [found.upload_id for found in page.uploads] == [upload]
+    await node.put("l")
+    await node.check_sums()
+
+
+async def test_a_creation_without_an_answer_keeps_a_bucket_that_was_there(node: Node) -> None:
+    await node.put("k", b"12345")
+    node.backend.fail("create_bucket", ServiceUnavailable("busy"))
+    await node.layer.create_bucket(BUCKET)
+    await Upkeep(node.state, AdvancedSettings()).drop_buckets()
+    await node.put("l", b"1")
+    usage = await node.usage()
+    assert (usage.objects, usage.size) == (2, 6)
+
+
+async def test_one_failure_of_many_does_not_free_the_signature(node: Node) -> None:
+    many = replace(signed("R1"), returnable=False)
+    await node.put("a")
+    await node.put("z")
+    with origin(signature=many):
+        await node.layer.delete_object(BUCKET, "a")
+        with pytest.raises(PreconditionFailed):
+            await node.layer.delete_object(BUCKET, "z", condition=Condition(if_match="other"))
+    await node.put("a")
+    with origin(signature=replace(many, request_id="R2")), pytest.raises(ReplayedRequest):
+        await node.layer.delete_object(BUCKET, "a")
+    assert (await node.layer.head_object(BUCKET, "a")).size == 4
+
+
+async def test_a_clock_ahead_does_not_widen_the_grace_of_one_second(node: Node) -> None:
+    first = replace(signed("R1", call="call-1"), window=1200.0)
+    with origin(signature=first):
+        await node.put("k")
+    database = node.state.database
+
+    def later(connection: Any) -> None:
+        """Let the claim be ten seconds old."""
+        row = connection.execute(select(signatures)).one()
+        request, call, seen = row.request.split(":")
+        connection.execute(
+            update(signatures).values(request=f"{request}:{call}:{float(seen) - 10:.3f}")
+        )
+
+    await database.write(later)
+    # The window of a signature that is dated ahead shrinks while time goes on.
+    again = replace(first, request_id="R2", call="call-2", window=1190.0)
+    with origin(signature=again), pytest.raises(ReplayedRequest):
+        await node.put("k")
+
+
+async def test_a_refused_conditional_delete_leaves_no_doubt(place: DatabasePlace) -> None:
+    async with AsyncExitStack() as stack:
+        node = await late_node(stack, place)
+        await node.put("k")
+        with pytest.raises(PreconditionFailed):
+            await node.layer.delete_object(BUCKET, "k", condition=Condition(if_match="other"))
+        assert await node.pending() == 0
+        await node.layer.delete_object(BUCKET, "k")
+        await node.layer.delete_bucket(BUCKET)
+
+
+async def test_a_part_may_replace_what_the_quota_holds(node: Node) -> None:
+    await node.layer.create_bucket("small")
+    await small(node, "k", 90)
+    upload = await node.layer.create_multipart_upload("small", "k", metadata=ObjectMetadata())
+    await node.layer.upload_part("small", "k", upload, 1, body(b"x" * 95), size=95)
+    with pytest.raises(QuotaExceeded):
+        await node.layer.upload_part("small", "k", upload, 2, body(b"x" * 101), size=101)

@@ -32,9 +32,9 @@ CONNECT = {
     "tcp_user_timeout": "25000",
 }
 
-#: Limits of a session, milliseconds. The last two keep a process that was stopped in the middle of a
-#: transaction from holding up the others for so long that they count as dead, too: their heartbeats
-#: wait behind what waits for its locks.
+#: Limits of a session, milliseconds. The last two keep a process that was stopped in the middle of
+#: a transaction from holding up the others for so long that they count as dead, too: their
+#: heartbeats wait behind what waits for its locks.
 _SESSION = (
     "SELECT set_config('statement_timeout', '10000', false),"
     " set_config('lock_timeout', '3000', false),"

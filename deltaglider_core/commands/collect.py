@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .opened import EXIT_FAILED, Service, open_service, run_command
+from .progress import ProgressLine
 from .usage import EXIT_PARTIAL
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ async def collect_buckets(
     chosen = list(names) or [found.name for found in await service.state.layer.list_buckets()]
     failed = 0
     for name in chosen:
-        show = _shower(name, quiet=quiet)
+        line = ProgressLine(name, quiet=quiet)
         try:
             report = await collect_bucket(
                 service.state.layer,
@@ -70,20 +72,20 @@ async def collect_buckets(
                 name,
                 grace=grace,
                 dry_run=dry_run,
-                progress=show,
+                progress=partial(_show, line),
             )
         except NotOwnerError as error:
-            _end_line(quiet=quiet)
+            line.end()
             print(f"{name}: left out: {error.text}", file=sys.stderr)
             failed += bool(names)
         except S3Error as error:
-            _end_line(quiet=quiet)
+            line.end()
             if isinstance(error, NoSuchBucket) and not names:
                 continue  # deleted since it was listed
             print(f"{name}: {error.code}: {error.text}", file=sys.stderr)
             failed += 1
         else:
-            _end_line(quiet=quiet)
+            line.end()
             print(_line(name, report))
     if not failed:
         return 0
@@ -106,20 +108,8 @@ def _line(name: str, report: CollectReport) -> str:
     return f"{name}: {', '.join(parts)}"
 
 
-def _shower(name: str, *, quiet: bool) -> Callable[[int, int], None]:
-    live = not quiet and sys.stderr.isatty()
-
-    def show(objects: int, references: int) -> None:
-        if live:
-            line = f"{name}: {objects} objects, {references} references"
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _end_line(*, quiet: bool) -> None:
-    if not quiet and sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _show(line: ProgressLine, objects: int, references: int) -> None:
+    line.show(f"{objects} objects, {references} references")
 
 
 __all__ = ["collect_buckets", "configure_collect", "run_collect"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from .opened import EXIT_FAILED, Service, open_only_state, open_service, run_command
+from .progress import ProgressLine
 
 if TYPE_CHECKING:
     from ..loading import Loaded
@@ -105,17 +107,17 @@ async def _reconcile(service: Service, names: Sequence[str], *, quiet: bool) -> 
     chosen = list(names) or [found.name for found in await service.state.layer.list_buckets()]
     failed = 0
     for name in chosen:
-        show = _shower(name, quiet=quiet)
+        line = ProgressLine(name, quiet=quiet)
         try:
-            done = await reconcile(service.state.layer, service.state, name, show)
+            done = await reconcile(service.state.layer, service.state, name, partial(_show, line))
         except S3Error as error:
-            _end_line(quiet=quiet)
+            line.end()
             if isinstance(error, NoSuchBucket) and not names:
                 continue  # deleted since it was listed
             print(f"{name}: {error.code}: {error.text}", file=sys.stderr)
             failed += 1
             continue
-        _end_line(quiet=quiet)
+        line.end()
         print(
             f"{name}: {done.objects} objects, {done.corrected} corrected, "
             f"{done.dropped} that are not there dropped"
@@ -125,20 +127,8 @@ async def _reconcile(service: Service, names: Sequence[str], *, quiet: bool) -> 
     return EXIT_FAILED if failed == len(chosen) else EXIT_PARTIAL
 
 
-def _shower(name: str, *, quiet: bool) -> Callable[[Progress], None]:
-    live = not quiet and sys.stderr.isatty()
-
-    def show(progress: Progress) -> None:
-        if live:
-            line = f"{name}: {progress.objects} objects, at {progress.key[:60]!r}"
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _end_line(*, quiet: bool) -> None:
-    if not quiet and sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _show(line: ProgressLine, at: Progress) -> None:
+    line.show(f"{at.objects} objects, at {at.key[:60]!r}")
 
 
 __all__ = ["configure_reconcile", "configure_usage", "run_reconcile", "run_usage"]

@@ -244,7 +244,7 @@ class ObjectWriter:
         reference = blob.reference
         if blob.created:
             write = current_write.get()
-            if write is not None and not await write.register(reference.key, reference.size):
+            if write is not None and not await write.hold(reference.key, reference.size):
                 return False
             await self._references.create(
                 bucket, key, spooled.chunks(), sha256=spooled.sha256, size=spooled.size

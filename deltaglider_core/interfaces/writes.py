@@ -29,7 +29,8 @@ class WriteIntent(Protocol):
     async def hold(self, reference: str, size: int) -> bool:
         """Keep a reference from being collected until the intent is settled.
 
-        One at a time: holding another one gives the first back.
+        One at a time: holding another one gives the first back. Hold a reference before you
+        create it, too.
 
         Args:
             reference: Its key on the backend.
@@ -38,9 +39,6 @@ class WriteIntent(Protocol):
         Returns:
             False if it is condemned: nothing may be written that names it, nor may it be created.
         """
-
-    async def register(self, reference: str, size: int) -> bool:
-        """``hold`` for a reference that this write is about to create; it is counted as stored."""
 
     def alone(self) -> AbstractAsyncContextManager[bool]:
         """Keep all other mutations of the key from beginning inside the block.

@@ -86,16 +86,14 @@ async def read_identity(backend: StorageBackend, bucket: str) -> Identity | None
         return Identity.load(b"".join([chunk async for chunk in reader]))
 
 
-async def write_identity(
-    backend: StorageBackend, bucket: str, identity: Identity, *, replace: bool = False
-) -> Identity:
+async def write_identity(backend: StorageBackend, bucket: str, identity: Identity) -> Identity:
     """Give a bucket an identity unless it has one; returns the one that it has then."""
     present = await read_identity(backend, bucket)
-    if present is not None and not replace:
+    if present is not None:
         return present
     data = identity.dump()
     condition = None
-    if backend.capabilities.conditional_writes and not replace:
+    if backend.capabilities.conditional_writes:
         condition = Condition(if_none_match="*")
 
     async def body() -> AsyncIterator[bytes]:

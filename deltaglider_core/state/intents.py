@@ -367,8 +367,11 @@ def examined(
             happened = current.had and not current.told
         else:
             happened = _had(connection, current.bucket, current.key, complete=not delete_counts)
-        told = current.told and events.has(connection, row.write_id)
-        if happened and current.event is not None and not told:
+        if (
+            happened
+            and current.event is not None
+            and not (current.told and events.has(connection, row.write_id))
+        ):
             _tells(connection, current, changed=True)
             _journal(connection, now, row.write_id, current.key, _event_of(current, present))
         if current.upload is not None:

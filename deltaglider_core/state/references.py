@@ -112,7 +112,8 @@ def hold(
 ) -> bool:
     """Let an intent name a reference, instead of the one that it named before.
 
-    An unknown reference, older than the database, becomes known.
+    An unknown reference, about to be created or older than the database, becomes known. A writer
+    holds before it stores, so what a crash leaves on the backend is known and will be collected.
 
     Args:
         bucket: Number of the bucket in the database.
@@ -136,16 +137,6 @@ def hold(
         # what was in use since it began.
         connection.execute(_TOUCH, {**place, "now": now})
     return True
-
-
-def register(
-    connection: Connection, *, bucket: int, write_id: str, reference: bytes, size: int, now: float
-) -> bool:
-    """``hold`` for a reference whose bytes are about to be stored. Its row comes first, so what
-    a crash leaves on the backend is known and will be collected."""
-    return hold(
-        connection, bucket=bucket, write_id=write_id, reference=reference, size=size, now=now
-    )
 
 
 def _insert(connection: Connection, bucket: int, key: bytes, size: int, now: float) -> None:
@@ -343,5 +334,4 @@ __all__ = [
     "hold",
     "judge",
     "mark",
-    "register",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which a collection that a process began may be begun by another one.
 _COLLECTION_SECONDS = 60.0
+
+_LAST = select(facts.c.value).where(facts.c.name == "collection")
 
 
 @asynccontextmanager
@@ -117,15 +119,17 @@ class Upkeep:
         """
         interval = float(self._settings.collect_interval_seconds)
         state = self._state
-        if not interval or not await state.database.write(
-            lambda c: _is_time(c, state.database.now(c), interval), scope="collection"
-        ):
+        if not interval:
+            return
+        if not await state.database.read(lambda c: _is_time(c, state.database.now(c), interval)):
             return
         lease = await state.leases.acquire("collection", _COLLECTION_SECONDS)
         if lease is None:
             return
         try:
-            await lease.keep(self._collect_all())
+            # Another process may have been faster between the look and the lease.
+            if await lease.write(lambda c: _begins(c, state.database.now(c), interval)):
+                await lease.keep(self._collect_all())
         finally:
             await lease.release()
 
@@ -162,14 +166,18 @@ class Upkeep:
 
 
 def _is_time(connection: Connection, now: float, interval: float) -> bool:
-    """Whether the last collection began so long ago; then this one counts as begun."""
-    row: Any = connection.execute(
-        select(facts.c.value).where(facts.c.name == "collection")
-    ).scalar()
-    if row is None:
+    """Whether the last collection began so long ago, or nothing is known of one."""
+    last = connection.execute(_LAST).scalar()
+    return last is None or now - float(last) >= interval
+
+
+def _begins(connection: Connection, now: float, interval: float) -> bool:
+    """Whether a collection begins now; then it counts as begun, and so does the first start."""
+    last = connection.execute(_LAST).scalar()
+    if last is None:
         connection.execute(insert(facts).values(name="collection", value=str(now)))
         return False
-    if now - float(row) < interval:
+    if now - float(last) < interval:
         return False
     connection.execute(update(facts).where(facts.c.name == "collection").values(value=str(now)))
     return True

@@ -48,14 +48,8 @@ class ActiveWrite:
         return self._bucket.id
 
     async def hold(self, reference: str, size: int) -> bool:
-        return await self._reference(references.hold, reference, size)
-
-    async def register(self, reference: str, size: int) -> bool:
-        return await self._reference(references.register, reference, size)
-
-    async def _reference(self, function: Callable[..., bool], reference: str, size: int) -> bool:
         def hold(connection: Any) -> bool:
-            return function(
+            return references.hold(
                 connection,
                 bucket=self.intent.bucket,
                 write_id=self.intent.write_id,

@@ -33,15 +33,9 @@ class RecordedWrite:
     down: bool = False
 
     async def hold(self, reference: str, size: int) -> bool:
-        return self._take("hold", reference, size)
-
-    async def register(self, reference: str, size: int) -> bool:
-        return self._take("register", reference, size)
-
-    def _take(self, method: str, reference: str, size: int) -> bool:
         if self.down:
             raise ServiceUnavailable
-        self.asked.append((method, reference, size))
+        self.asked.append(("hold", reference, size))
         if reference in self.condemned:
             return False
         self.held = reference

@@ -72,13 +72,12 @@ def a_pass(bucket: int, started: float = 1000.0) -> Pass:
 # --- holding ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [references.hold, references.register])
-async def test_an_unknown_reference_becomes_known(
-    database: Database, bucket: int, function: Any
-) -> None:
+async def test_an_unknown_reference_becomes_known(database: Database, bucket: int) -> None:
     write_id = await open_intent(database, bucket)
     held = await database.write(
-        lambda c: function(c, bucket=bucket, write_id=write_id, reference=KEY, size=77, now=5.0)
+        lambda c: references.hold(
+            c, bucket=bucket, write_id=write_id, reference=KEY, size=77, now=5.0
+        )
     )
     assert held is True
     assert await named(database, write_id) == KEY

@@ -222,7 +222,7 @@ class BucketLifecycle:
             try:
                 await work
             finally:
-                journal.active.discard(intent)
+                journal.active.remove(intent)
 
         await journal.shielded(whole())
 

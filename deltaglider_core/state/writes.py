@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,32 @@ if TYPE_CHECKING:
     from .database import Database
 
 T = TypeVar("T")
+
+
+class ActiveWrites:
+    """Write ids of the mutations that are under way in this process.
+
+    Several mutations may have one id: all that complete one upload write under the id that the
+    upload was given, though only one of them gets its intent. So an id is counted.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def __contains__(self, write_id: str) -> bool:
+        return write_id in self._counts
+
+    def add(self, write_id: str) -> None:
+        """One more mutation of this id is under way."""
+        self._counts[write_id] += 1
+
+    def remove(self, write_id: str) -> None:
+        """One of them has ended."""
+        if self._counts[write_id] > 1:
+            self._counts[write_id] -= 1
+        else:
+            self._counts.pop(write_id, None)
+
 
 #: How long the end of a process waits for what has begun.
 DRAIN_SECONDS = 15.0
@@ -92,15 +119,15 @@ class Journal:
         journaled: Called after each settlement.
 
     Attributes:
-        active: Write ids of the mutations that are under way in this process. An intent of ours
-            that is not among them was left behind by an error and has to be examined.
+        active: What is under way in this process. An intent of ours that is not in there was left
+            behind by an error and has to be examined.
     """
 
     def __init__(self, database: Database, process: str, journaled: Callable[[], None]) -> None:
         self._database = database
         self._journaled = journaled
         self.process = process
-        self.active: set[str] = set()
+        self.active = ActiveWrites()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def begin(self, bucket: BucketRef, key: str, **fields: Any) -> ActiveWrite:
@@ -135,7 +162,7 @@ class Journal:
                 delay = min(2 * delay, longest)
         except BaseException:
             # It may be committed nevertheless; whoever examines it finds that nothing happened.
-            self.active.discard(intent.write_id)
+            self.active.remove(intent.write_id)
             raise
 
     async def settle(
@@ -194,7 +221,7 @@ class Journal:
             try:
                 return await self._database.write(function, scope=write.intent.bucket)
             finally:
-                self.active.discard(write.write_id)
+                self.active.remove(write.write_id)
 
         return await self.shielded(finish())
 
@@ -212,4 +239,4 @@ class Journal:
             await cancel_all(hanging)
 
 
-__all__ = ["ActiveWrite", "Journal"]
+__all__ = ["ActiveWrite", "ActiveWrites", "Journal"]

@@ -24,6 +24,8 @@ from deltaglider_core.errors import (
 from deltaglider_core.interfaces.storage import CompletedPart, Condition, ObjectInfo
 from deltaglider_core.state import upload_completion
 from deltaglider_core.state.place import DatabasePlace
+from deltaglider_core.state.uploads import UploadChangedError
+from deltaglider_core.state.writes import ActiveWrite
 from deltaglider_core.testing import MemoryBackend, read
 
 PART = 5 * 1024 * 1024
@@ -310,3 +312,48 @@ async def test_a_complete_that_was_overtaken_while_it_looked(
     assert started
     assert answers[0].etag == answers[1].etag
     assert await one.journaled() == [("ObjectCreated", b"k")]
+
+
+async def test_a_refused_complete_does_not_expose_the_one_under_way(
+    node: Node, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both write under the id that the upload was given, and only one may."""
+    upload_id = await node.create()
+    part = await node.part(upload_id, 1, b"x")
+    both, looked = asyncio.Event(), 0
+    writing, go_on, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    begin = node.state.journal.begin
+
+    async def watched(*arguments: Any, **fields: Any) -> ActiveWrite:
+        try:
+            return await begin(*arguments, **fields)
+        except UploadChangedError:
+            refused.set()
+            raise
+
+    async def together(bucket: str, key: str) -> None:
+        """Both find the upload open before one of them begins."""
+        nonlocal looked
+        looked += 1
+        if looked == 2:
+            both.set()
+        await both.wait()
+
+    async def hold(bucket: str, key: str) -> None:
+        if key == "k":
+            writing.set()
+            await go_on.wait()
+
+    monkeypatch.setattr(node.state.journal, "begin", watched)
+    backend.before("list_objects", together)
+    backend.before("put_object", hold)
+    completes = [asyncio.create_task(node.complete(upload_id, part)) for _ in range(2)]
+    await writing.wait()
+    await refused.wait()
+    await node.settle()
+    assert await node.state_of(upload_id) == "completing"
+    go_on.set()
+    first, second = await asyncio.gather(*completes)
+    assert first.etag == second.etag
+    assert await node.journaled() == [("ObjectCreated", b"k")]
+    assert await node.intents() == 0

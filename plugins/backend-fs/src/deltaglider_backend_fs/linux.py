@@ -27,6 +27,7 @@ _STATX_TIME = struct.Struct("=qI")
 _STATX_BTIME_OFFSET = 80
 
 _FICLONE = 0x40049409
+_NO_HOLES = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
 def exchange(first_dir: int, first: bytes, second_dir: int, second: bytes) -> None:
@@ -75,3 +76,20 @@ def clone(source: int, target: int) -> bool:
             return False
         raise
     return True
+
+
+def next_data(fd: int, position: int, size: int) -> tuple[int, int]:
+    """The next run of data at or behind ``position``, ``(begin, end)``, holes left out.
+
+    ``(size, size)`` if only a hole follows. Where holes are not known, everything is data.
+    Source: the Linux manual page lseek(2).
+    """
+    try:
+        begin = os.lseek(fd, position, os.SEEK_DATA)
+        return min(begin, size), min(os.lseek(fd, begin, os.SEEK_HOLE), size)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size, size
+        if error.errno in _NO_HOLES:
+            return position, size
+        raise

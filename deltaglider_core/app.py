@@ -12,9 +12,12 @@ import falcon.asgi
 import structlog
 from prometheus_client import CollectorRegistry
 
+from .errors import InvalidURI, S3Error
 from .gateway import Gateway
+from .limits import STATE_KEY, Limits
 from .observe import RequestMetrics, log_request
 from .probes import HealthResource, MetricsResource, ReadyResource
+from .s3.addressing import TARGET, Addressing, Target, is_reserved
 from .s3.endpoint import S3Endpoint, not_found
 from .s3.wire import ClientDisconnected, Exchange
 from .services import Clock, Services, Spool, SystemClock
@@ -49,6 +52,7 @@ class Application:
 
     Attributes:
         gateway: The pipeline in force; None outside of the lifespan.
+        limits: Of this process; None before the lifespan.
         state: The state in use; None outside of the lifespan.
     """
 
@@ -69,6 +73,8 @@ class Application:
         self._stack = contextlib.AsyncExitStack()
         self._log = structlog.get_logger("deltaglider_proxy")
         self._metrics: RequestMetrics | None = None
+        self._addressing = Addressing(settings.advanced)
+        self.limits: Limits | None = None
         self._falcon: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Middleware(self)])
         # Most answers of S3 have no body; a type is set where there is one.
         self._falcon.resp_options.default_media_type = None  # type: ignore[assignment]
@@ -124,6 +130,7 @@ class Application:
             if serving:
                 await self.state.deliver(gateway.pipeline.event_sinks)
         self.gateway = gateway
+        self.limits = Limits(advanced, registry)
         self._metrics = RequestMetrics(registry, version("deltaglider-core"))
         app = self._falcon
         app.add_route("/_/health", HealthResource())
@@ -131,7 +138,7 @@ class Application:
         app.add_route("/_/metrics", MetricsResource(self._shown_metrics or registry))
         if self.state is not None:
             app.add_route("/_/stats", StatsResource(gateway, self.state, self._clock))
-        app.add_sink(S3Endpoint(gateway, self._clock, self._log), prefix="/")
+        app.add_sink(S3Endpoint(gateway, self._clock, self._log, self.limits), prefix="/")
         app.add_sink(not_found, prefix="/_(/|$)")
 
     async def aclose(self) -> None:
@@ -155,14 +162,34 @@ class Application:
         finally:
             if self.state is not None:
                 await self.state.deliver(self.gateway.pipeline.event_sinks)
+        self._addressing = Addressing(settings.advanced)
+        if self.limits is not None:
+            self.limits.apply(settings.advanced)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
         if scope["type"] != "http":
             await self._falcon(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send)
-        scope = {**scope, "path": _route_of(scope), "deltaglider.exchange": exchange}
+        pace = self.limits.pace if self.limits is not None else None
+        exchange = Exchange(scope, receive, send, pace=pace)
+        target: Target | S3Error
+        try:
+            target = self._addressing.resolve(scope)
+            exchange.log_fields["client"] = target.client_ip
+        except S3Error as error:
+            target = error
+        query: bytes = scope["query_string"]
+        if not query.isascii():
+            # An HTTP parser may let such bytes through; Falcon fails on them before it routes.
+            target, query = InvalidURI(), b""
+        scope = {
+            **scope,
+            "path": _route_of(scope, target),
+            "query_string": query,
+            TARGET: target,
+            "deltaglider.exchange": exchange,
+        }
         try:
             await self._falcon(scope, exchange.receive, exchange.send)
         except ClientDisconnected:
@@ -179,14 +206,17 @@ class Application:
             log_request(self._log, scope["method"], exchange, seconds)
 
 
-def _route_of(scope: Scope) -> str:
+def _route_of(scope: Scope, target: Target | S3Error) -> str:
     """The path that Falcon routes by: that of a probe as it was sent, or the root.
 
     Falcon itself would decode it, and take ``//_/metrics`` for ``/_/metrics``: spellings that a
-    proxy in front does not recognise when it is to keep them from strangers.
+    proxy in front does not recognise when it is to keep them from strangers. A probe that says
+    no host, or a wrong one, is still a probe.
     """
+    if isinstance(target, Target):
+        return target.path if target.reserved else "/"
     raw: str = scope["raw_path"].decode("latin-1")
-    return raw if raw == "/_" or raw.startswith("/_/") else "/"
+    return raw if is_reserved(raw) else "/"
 
 
 class _Middleware:
@@ -197,6 +227,8 @@ class _Middleware:
 
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         await self._application.open()
+        # The server hands this to every connection.
+        scope.get("state", {})[STATE_KEY] = self._application.limits
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         await self._application.aclose()

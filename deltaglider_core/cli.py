@@ -85,6 +85,9 @@ def build_parser(contributed: Iterable[Any] = ()) -> argparse.ArgumentParser:
     _common_options(quickstart, again=True)
     _serve_options(quickstart, again=True)
     quickstart.add_argument("--data", metavar="DIR", help="directory of the objects (./data)")
+    quickstart.add_argument(
+        "--tls", action="store_true", help="https, with a self-signed certificate if none is set"
+    )
     quickstart.set_defaults(run=_quickstart)
 
     _config_commands(commands)
@@ -111,7 +114,8 @@ def _config_commands(commands: Any) -> None:
         "lint",
         help="check a configuration file and open nothing",
         description="Checks a configuration file as a start would, without the DGP_* "
-        "environment, and opens nothing. Warnings go to standard error.",
+        "environment, and opens nothing but the certificate that it names. Warnings go to "
+        "standard error.",
     )
     lint.add_argument("file", type=Path, metavar="FILE")
     lint.set_defaults(run=_lint)
@@ -250,6 +254,7 @@ def _quickstart(arguments: argparse.Namespace) -> int:
         config=arguments.config,
         listen=arguments.listen,
         data=arguments.data,
+        tls=arguments.tls,
         workers=arguments.workers,
         verbose=arguments.verbose,
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .interfaces.routing import Route
     from .interfaces.storage import StorageBackend
     from .pipeline import Pipeline
+    from .s3.addressing import Target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +27,7 @@ class S3Request:
     Attributes:
         request_id: Also in the ``x-amz-request-id`` header and in errors.
         method: Upper case.
-        raw_path: Path as sent, percent-encoded, without the query.
+        raw_path: Path as sent, percent-encoded, without the query; a configured prefix included.
         raw_query: Query as sent, without ``?``.
         bucket: Decoded; empty for the service itself.
         key: Decoded; empty for the bucket.
@@ -34,11 +35,17 @@ class S3Request:
         query: Decoded pairs in the order sent; a key without ``=`` has the value ``""``.
         headers: Lower-case names; repeated headers are joined with ``,``. Those that the signer
             of a presigned URL moved into its query are here as well.
-        header_list: Lower-case names and values as sent, in order.
-        scheme: ``http`` or ``https``.
-        client_ip: The TCP peer.
+        header_list: Lower-case names and values as sent, in order; ``host`` is the one that the
+            request is addressed to, where a target in absolute form or a proxy says another one.
+        scheme: ``http`` or ``https``, as the client sees it.
+        client_ip: The TCP peer, or the client of the trusted proxy that it is.
         received: Aware, UTC.
-        body: The body as it came over the wire, chunk framing included.
+        body: The body as it came over the wire, chunk framing included; of a form its file.
+        form: The fields of a browser's form before its file, by lower-case name, ``${filename}``
+            replaced; None for any other request. ``key`` is the form's then. The credentials are
+            among the fields (``policy``, ``x-amz-credential``, ``x-amz-signature``), and nothing
+            in them has been verified.
+        target: How the bucket and the key were found; None if only the path is known.
     """
 
     request_id: str
@@ -55,6 +62,8 @@ class S3Request:
     client_ip: str
     received: datetime
     body: AsyncIterator[bytes] = field(repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+    target: Target | None = None
 
     def param(self, name: str, default: str | None = None) -> str | None:
         """First query value of ``name``, or ``default``."""
@@ -66,10 +75,20 @@ class S3Request:
     @property
     def has_credentials(self) -> bool:
         """Whether the request brings any, right or wrong."""
-        return "authorization" in self.headers or any(
-            name in {"X-Amz-Signature", "X-Amz-Credential", "AWSAccessKeyId"}
-            for name, _ in self.query
+        return (
+            "authorization" in self.headers
+            or self.has_form_credentials
+            or any(
+                name in {"X-Amz-Signature", "X-Amz-Credential", "AWSAccessKeyId"}
+                for name, _ in self.query
+            )
         )
+
+    @property
+    def has_form_credentials(self) -> bool:
+        """Whether the fields of a form bring credentials, right or wrong."""
+        names = {"x-amz-signature", "x-amz-credential", "signature", "awsaccesskeyid"}
+        return self.form is not None and not names.isdisjoint(self.form)
 
     @property
     def content_length(self) -> int | None:

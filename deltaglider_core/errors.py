@@ -15,70 +15,25 @@ Source: AWS, "Error responses", list of error codes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
-
-class DeltaGliderError(Exception):
-    """Base of every error raised on purpose."""
-
-
-class ConfigurationError(DeltaGliderError):
-    """The configuration, a plugin or the environment prevents the start.
-
-    ``exit_code`` is what the command line returns.
-    """
-
-    exit_code: int = 1
-
-    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
-        super().__init__(message)
-        if exit_code is not None:
-            self.exit_code = exit_code
-
-
-class S3Error(DeltaGliderError):
-    """An answer other than success, as the S3 protocol spells it.
-
-    Args:
-        message: A sentence for a person; never contains a secret.
-        fields: Extra XML elements of the error document, e.g. ``{"Key": "a/b"}``.
-        headers: Extra response headers, e.g. ``{"Content-Range": "bytes */10"}``.
-    """
-
-    code: ClassVar[str] = "InternalError"
-    status: ClassVar[int] = 500
-    message: ClassVar[str] = "We encountered an internal error. Please try again."
-
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        fields: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.text = message or type(self).message
-        self.fields = dict(fields or {})
-        self.headers = dict(headers or {})
-        super().__init__(self.text)
-
-
-class ClientError(S3Error):
-    """Base of the 4xx answers."""
-
-    code = "InvalidRequest"
-    status = 400
-    message = "The request is not valid."
-
-
-class ServerError(S3Error):
-    """Base of the 5xx answers."""
-
+from .errors_base import ClientError as ClientError
+from .errors_base import ConfigurationError as ConfigurationError
+from .errors_base import DeltaGliderError as DeltaGliderError
+from .errors_base import S3Error as S3Error
+from .errors_base import ServerError as ServerError
 
 # --- authentication and authorization -------------------------------------------------
 
 
 class AccessDenied(ClientError):
     code, status, message = "AccessDenied", 403, "Access Denied"
+
+
+class AccessForbidden(ClientError):
+    """No rule of the bucket allows what a browser asks for another site."""
+
+    code, status = "AccessForbidden", 403
+    message = "CORSResponse: CORS is not enabled for this bucket."
 
 
 class InvalidAccessKeyId(ClientError):
@@ -134,11 +89,21 @@ class InvalidURI(ClientError):
     code, message = "InvalidURI", "Couldn't parse the specified URI."
 
 
+class BadRequest(ClientError):
+    """What has no better code: a request that HTTP does not allow, or too many tags."""
+
+    code, message = "BadRequest", "An error occurred when parsing the HTTP request."
+
+
 class MalformedXML(ClientError):
     code = "MalformedXML"
     message = (
-        "The XML you provided was not well-formed or did not validate against our published schema."
+        "The XML you provided was not well-formed or did not validate against our published schema"
     )
+
+
+class InvalidTag(ClientError):
+    code, message = "InvalidTag", "The tag you have provided is invalid"
 
 
 class MethodNotAllowed(ClientError):
@@ -153,47 +118,95 @@ class MissingContentLength(ClientError):
 
 class IncompleteBody(ClientError):
     code = "IncompleteBody"
-    message = "You did not provide the number of bytes specified by the Content-Length HTTP header."
+    message = "You did not provide the number of bytes specified by the Content-Length HTTP header"
 
 
 class RequestTimeout(ClientError):
     code = "RequestTimeout"
     message = (
         "Your socket connection to the server was not read from or written to within "
-        "the timeout period."
+        "the timeout period. Idle connections will be closed."
+    )
+
+
+class MalformedPOSTRequest(ClientError):
+    code = "MalformedPOSTRequest"
+    message = "The body of your POST request is not well-formed multipart/form-data."
+
+
+class MaxPostPreDataLengthExceeded(ClientError):
+    """More fields of a form come before its file than S3 takes."""
+
+    code = "MaxPostPreDataLengthExceeded"
+    message = "Your POST request fields preceding the upload file were too large."
+
+
+class IncorrectNumberOfFilesInPostRequest(ClientError):
+    code = "IncorrectNumberOfFilesInPostRequest"
+    message = "POST requires exactly one file upload per request."
+
+
+class InvalidPolicyDocument(ClientError):
+    """The policy of a form cannot be read; one that does not hold is ``AccessDenied``."""
+
+    code = "InvalidPolicyDocument"
+    message = (
+        "The content of the form does not meet the conditions specified in the policy document."
     )
 
 
 class EntityTooLarge(ClientError):
     code = "EntityTooLarge"
-    message = "Your proposed upload exceeds the maximum allowed size."
+    message = "Your proposed upload exceeds the maximum allowed size"
 
 
 class EntityTooSmall(ClientError):
     code = "EntityTooSmall"
-    message = "Your proposed upload is smaller than the minimum allowed size."
+    message = "Your proposed upload is smaller than the minimum allowed size"
 
 
 class KeyTooLongError(ClientError):
-    code, message = "KeyTooLongError", "Your key is too long."
+    code, message = "KeyTooLongError", "Your key is too long"
 
 
 class MetadataTooLarge(ClientError):
     code = "MetadataTooLarge"
-    message = "Your metadata headers exceed the maximum allowed metadata size."
+    message = "Your metadata headers exceed the maximum allowed metadata size"
 
 
 class InvalidBucketName(ClientError):
     code, message = "InvalidBucketName", "The specified bucket is not valid."
 
 
+class AccessControlListNotSupported(ClientError):
+    """Buckets are owned by one: nothing is shared by access control lists."""
+
+    code, message = "AccessControlListNotSupported", "The bucket does not allow ACLs"
+
+
+class MalformedACLError(ClientError):
+    code = "MalformedACLError"
+    message = (
+        "The XML you provided was not well-formed or did not validate against our published schema"
+    )
+
+
+class MissingSecurityHeader(ClientError):
+    code, message = "MissingSecurityHeader", "Your request was missing a required header"
+
+
+class IllegalVersioningConfigurationException(ClientError):
+    code = "IllegalVersioningConfigurationException"
+    message = "The Versioning element must be specified"
+
+
 class InvalidStorageClass(ClientError):
     code = "InvalidStorageClass"
-    message = "The storage class you specified is not valid."
+    message = "The storage class you specified is not valid"
 
 
 class InvalidDigest(ClientError):
-    code, message = "InvalidDigest", "The Content-MD5 you specified is not valid."
+    code, message = "InvalidDigest", "The Content-MD5 you specified was invalid."
 
 
 class BadDigest(ClientError):
@@ -214,7 +227,7 @@ class InvalidRange(ClientError):
     """
 
     code, status = "InvalidRange", 416
-    message = "The requested range is not satisfiable."
+    message = "The requested range is not satisfiable"
 
     def __init__(self, message: str | None = None, *, size: int, requested: str = "") -> None:
         self.size = size
@@ -236,11 +249,15 @@ class NoSuchKey(ClientError):
     code, status, message = "NoSuchKey", 404, "The specified key does not exist."
 
 
+class NoSuchVersion(ClientError):
+    code, status, message = "NoSuchVersion", 404, "The specified version does not exist."
+
+
 class NoSuchUpload(ClientError):
     code, status = "NoSuchUpload", 404
     message = (
-        "The specified multipart upload does not exist. The upload ID might be invalid, or "
-        "the multipart upload might have been aborted or completed."
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may "
+        "have been aborted or completed."
     )
 
 
@@ -271,15 +288,20 @@ class QuotaExceeded(ClientError):
 
 class BucketNotEmpty(ClientError):
     code, status = "BucketNotEmpty", 409
-    message = "The bucket you tried to delete is not empty."
+    message = "The bucket you tried to delete is not empty"
 
 
 class InvalidPart(ClientError):
     code = "InvalidPart"
     message = (
-        "One or more of the specified parts could not be found. The part may not have been "
+        "One or more of the specified parts could not be found.  The part may not have been "
         "uploaded, or the specified entity tag may not match the part's entity tag."
     )
+
+
+class InvalidPartNumber(ClientError):
+    code, status = "InvalidPartNumber", 416
+    message = "The requested partnumber is not satisfiable"
 
 
 class InvalidPartOrder(ClientError):
@@ -294,7 +316,10 @@ class PreconditionFailed(ClientError):
 
 class ConditionalRequestConflict(ClientError):
     code, status = "ConditionalRequestConflict", 409
-    message = "A conflicting operation occurred during this conditional request. Try again."
+    message = (
+        "The conditional request cannot succeed due to a conflicting operation against this "
+        "resource."
+    )
 
 
 class NoSuchBucketConfiguration(ClientError):
@@ -306,8 +331,10 @@ class NoSuchBucketConfiguration(ClientError):
 
     status, message = 404, "The specified configuration does not exist."
 
-    def __init__(self, code: str, message: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, code: str, message: str | None = None, *, fields: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, fields=fields)
         self.code = code  # type: ignore[misc]  # one class for the whole family
 
 
@@ -322,7 +349,7 @@ class NotImplementedS3(ServerError):
     """Something S3 has and this service does not."""
 
     code, status = "NotImplemented", 501
-    message = "A header or operation you provided implies functionality that is not implemented."
+    message = "A header you provided implies functionality that is not implemented"
 
 
 class ServiceUnavailable(ServerError):
@@ -332,6 +359,13 @@ class ServiceUnavailable(ServerError):
 
 class SlowDown(ServerError):
     code, status, message = "SlowDown", 503, "Please reduce your request rate."
+
+
+class GatewayTimeout(ServerError):
+    """The storage did not answer in time; not a code of AWS, whose status SDKs repeat."""
+
+    code, status = "GatewayTimeout", 504
+    message = "The request was not answered in time and was cancelled. Please retry."
 
 
 class InsufficientStorage(ServerError):

@@ -90,16 +90,18 @@ def load(
 def lint(path: Path, environ: Mapping[str, str] | None = None) -> Loaded:
     """Check a file as ``load`` would, without the ``DGP_*`` environment and without flags.
 
-    References in the file (``${env:NAME}``) are expanded.
+    References in the file (``${env:NAME}``) are expanded; a certificate that it names is read.
 
     Raises:
         ConfigurationError: See ``load``.
     """
+    from .tls import check_tls  # brings uvloop, which other commands need not wait for
+
     environ = os.environ if environ is None else environ
     document = _read(path, environ)
     plugins = _load_plugins(document, path)
     settings = validate(document, assemble_settings(plugins), plugins, source=path)
-    warnings = list(_permissions(path, settings))
+    warnings = [*_permissions(path, settings), *check_tls(settings)]
     if not settings.access.has_keys and not settings.access.open_to_everybody:
         warnings.append(
             "access: no credentials; the service starts only if the environment has them "

@@ -14,13 +14,14 @@ from .errors import ConfigurationError, DeltaGliderError
 from .interfaces.admission import AdmissionRule, Gate
 from .interfaces.auth import Authenticator, Authorizer, Credentials, CredentialStore
 from .interfaces.codec import Codec
+from .interfaces.configurations import BucketConfigurations
 from .interfaces.contribution import Order
 from .interfaces.events import EventSink
 from .interfaces.routing import Router
 from .interfaces.storage import StorageBackend
 from .ordering import override_order, resolve_order
 from .plugins import PluginSet, Registered
-from .services import Services
+from .services import Services, Spool
 from .settings import Settings
 
 #: Name of the one backend that ``storage.backend`` configures.
@@ -51,6 +52,8 @@ class Pipeline:
         backends: By name in the configuration, wrapped into all layers.
         codecs: By id, in order.
         event_sinks: Those that the configuration asks for, by name.
+        configurations: What clients set on buckets; None without a state database.
+        spool: For what a request must take in before it can be stored.
     """
 
     settings: Settings
@@ -63,6 +66,8 @@ class Pipeline:
     backends: Mapping[str, StorageBackend] = field(default_factory=dict)
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     event_sinks: Mapping[str, EventSink] = field(default_factory=dict)
+    configurations: BucketConfigurations | None = None
+    spool: Spool | None = None
 
 
 class CombinedCredentials:
@@ -173,7 +178,13 @@ async def open_pipeline(
     }
     sinks = await _open_event_sinks(settings, plugins, services, stack)
     return Pipeline(
-        settings=settings, backends=backends, codecs=codecs, event_sinks=sinks, **opened
+        settings=settings,
+        backends=backends,
+        codecs=codecs,
+        event_sinks=sinks,
+        configurations=None if services.state is None else services.state.configurations,
+        spool=services.spool,
+        **opened,
     )
 
 

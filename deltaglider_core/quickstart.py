@@ -16,6 +16,7 @@ from .errors import ConfigurationError
 from .listen import format_address
 from .loading import Loaded
 from .serve import ServeOptions, serve
+from .tls import certificate_to_trust
 
 DEFAULT_FILE = Path(SEARCH_PATH[0])
 DEFAULT_LISTEN = "127.0.0.1:9000"
@@ -86,6 +87,7 @@ def quickstart(
     config: Path | None = None,
     listen: str | None = None,
     data: str | None = None,
+    tls: bool = False,
     workers: int = 1,
     verbose: bool = False,
 ) -> int:
@@ -96,6 +98,7 @@ def quickstart(
             ``./deltaglider_proxy.yaml``.
         listen: Address and port.
         data: Directory of the objects.
+        tls: Serve https, whatever the configuration says.
         workers: Number of processes.
         verbose: Log at debug level.
 
@@ -115,6 +118,7 @@ def quickstart(
         config=os.fspath(path),
         listen=listen,
         data=data,
+        tls=tls,
         default_listen=DEFAULT_LISTEN,
         workers=workers,
         verbose=verbose,
@@ -129,6 +133,7 @@ def instructions(url: str, loaded: Loaded) -> str:
     The keys are shown on purpose: this is the one command whose output is for the person who
     owns them.
     """
+    trusted = certificate_to_trust(loaded)
     access = loaded.settings.access
     if access.access_key_id is not None and access.secret_access_key is not None:
         key, secret = access.access_key_id, access.secret_access_key.get_secret_value()
@@ -140,6 +145,7 @@ def instructions(url: str, loaded: Loaded) -> str:
         f"export AWS_SECRET_ACCESS_KEY={shlex.quote(secret)}",
         "export AWS_DEFAULT_REGION=us-east-1",
         f"export AWS_ENDPOINT_URL={_reachable(url)}",
+        *([] if trusted is None else [f"export AWS_CA_BUNDLE={shlex.quote(os.fspath(trusted))}"]),
         "",
         "# two files that are alike; take real ones if you have them",
         "head -c 8000000 /dev/urandom > app-1.0.zip",

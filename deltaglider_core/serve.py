@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import multiprocessing
 import os
@@ -10,21 +11,23 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from .environment import ANY_NAME, Override, walk
+from .environment import ANY_NAME, walk
 from .errors import ConfigurationError
 from .http_protocol import BoundedHttpProtocol
+from .limits import raise_descriptor_limit
 from .listen import bind, format_address
-from .loading import Loaded, load
-from .log import configure_logging, get_logger
+from .loading import Loaded
+from .log import get_logger
+from .serve_options import ServeOptions, require_credentials
 from .supervisor import Supervisor
+from .tls import HEADERS, LOOP, ServerTls, open_tls
 from .worker_metrics import join_metrics, metrics_directory
 
 if TYPE_CHECKING:
@@ -39,64 +42,8 @@ OPTIONS_VARIABLE = "DELTAGLIDER_SERVE_OPTIONS"
 #: Seconds that requests in flight have to finish after SIGTERM.
 DRAIN_SECONDS = 30
 
-#: Idle connections stay open longer than those of common load balancers (60 s), so that it is
-#: not this side that closes one under a request.
-KEEP_ALIVE_SECONDS = 75
-
 #: Clients that wait while no worker accepts.
 BACKLOG = 2048
-
-NO_CREDENTIALS = """\
-no credentials are configured, so the service does not start. Choose one:
-  - a key pair for a first try:   deltaglider_proxy quickstart
-  - in the environment:           DGP_ACCESS_KEY_ID=... DGP_SECRET_ACCESS_KEY=...
-  - in the configuration file:    access: {access_key_id: ..., secret_access_key: ...}
-  - open to everybody, on purpose: access: {authentication: none}, or DGP_AUTHENTICATION=none"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServeOptions:
-    """What the command line says.
-
-    Attributes:
-        config: ``--config``.
-        listen: ``--listen``.
-        data: ``--data`` of ``quickstart``.
-        default_listen: Counts if neither environment nor file names an address.
-        verbose: ``--verbose``.
-        workers: Number of processes.
-    """
-
-    config: str | None = None
-    listen: str | None = None
-    data: str | None = None
-    default_listen: str | None = None
-    verbose: bool = False
-    workers: int = 1
-
-    def load(self, previous: Loaded | None = None) -> Loaded:
-        """Load the configuration, again if ``previous`` is given. Raises ``ConfigurationError``."""
-        flags, defaults = [], []
-        address = ("advanced", "listen_addr")
-        if self.listen is not None:
-            flags.append(Override(path=address, value=self.listen, origin="--listen"))
-        if self.data is not None:
-            backend = {"type": "filesystem", "path": self.data}
-            flags.append(Override(path=("storage", "backend"), value=backend, origin="--data"))
-        if self.default_listen is not None:
-            value = self.default_listen
-            defaults.append(Override(path=address, value=value, origin="quickstart"))
-        return load(
-            config=Path(self.config) if self.config is not None else None,
-            flags=flags,
-            defaults=defaults,
-            plugins=previous.plugins if previous is not None else None,
-        )
-
-    def configure_logging(self, settings: Settings) -> None:
-        """Log as the settings and ``--verbose`` say."""
-        advanced = settings.advanced
-        configure_logging(advanced.log_level, advanced.log_format, verbose=self.verbose)
 
 
 def serve(options: ServeOptions, announce: Callable[[str, Loaded], None] | None = None) -> int:
@@ -122,23 +69,19 @@ def serve(options: ServeOptions, announce: Callable[[str, Loaded], None] | None 
         log.warning(warning)
     if loaded.settings.access.open_to_everybody:
         log.warning("access.authentication is none: everybody may read, write and delete")
+    tls = open_tls(loaded)
+    raise_descriptor_limit()  # worker processes inherit it
     listener = bind(loaded.settings.advanced.listen_addr)
     with listener:
         asyncio.run(_rehearse(loaded))
 
         def ready() -> None:
-            _say_where(listener, loaded.settings)
+            _say_where(listener, loaded.settings, tls)
             if announce is not None:
-                announce(_url(listener), loaded)
+                announce(_url(listener, tls), loaded)
 
         run = _run_one if options.workers == 1 else _run_many
-        return run(options, loaded, listener, ready)
-
-
-def require_credentials(settings: Settings) -> None:
-    """Raise ``ConfigurationError`` unless there are keys or open access is written down."""
-    if not settings.access.has_keys and not settings.access.open_to_everybody:
-        raise ConfigurationError(NO_CREDENTIALS)
+        return run(options, loaded, listener, tls, ready)
 
 
 async def _rehearse(loaded: Loaded) -> None:
@@ -179,7 +122,11 @@ class _Server(uvicorn.Server):
 
 
 def _run_one(
-    options: ServeOptions, loaded: Loaded, listener: socket.socket, ready: Callable[[], None]
+    options: ServeOptions,
+    loaded: Loaded,
+    listener: socket.socket,
+    tls: ServerTls | None,
+    ready: Callable[[], None],
 ) -> int:
     def leave(_signal: int, _frame: FrameType | None) -> None:
         # uvicorn repeats a signal once it has drained; that is not an abnormal end.
@@ -187,15 +134,20 @@ def _run_one(
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
-    config = _uvicorn_config(lambda: _reloadable(options, loaded), workers=1)
+    config = _uvicorn_config(lambda: _reloadable(options, loaded, tls), tls, workers=1)
     server = _Server(config, ready)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
-def _uvicorn_config(app: Callable[[], Any] | str, *, workers: int) -> uvicorn.Config:
+def _uvicorn_config(
+    app: Callable[[], Any], tls: ServerTls | None, *, workers: int
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        loop="auto" if tls is None else LOOP,
+        ssl_context_factory=None if tls is None else tls.context,
+        headers=[] if tls is None else list(HEADERS),
         factory=True,
         workers=workers,
         http=BoundedHttpProtocol,
@@ -207,7 +159,6 @@ def _uvicorn_config(app: Callable[[], Any] | str, *, workers: int) -> uvicorn.Co
         date_header=True,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
 
@@ -215,8 +166,12 @@ def _uvicorn_config(app: Callable[[], Any] | str, *, workers: int) -> uvicorn.Co
 # --- several processes ------------------------------------------------------------------
 
 
-def create() -> Application:
-    """The application of a worker process, built from the options of its parent."""
+def create(tls: ServerTls | None) -> Application:
+    """The application of a worker process, built from the options of its parent.
+
+    Args:
+        tls: That of the parent, passed on.
+    """
     options = ServeOptions(**json.loads(os.environ[OPTIONS_VARIABLE]))
     try:
         loaded = options.load()
@@ -231,7 +186,7 @@ def create() -> Application:
         # The parent stops everything on this code; any other would make it try for ever.
         sys.exit(STARTUP_FAILURE)
     _end_with_parent()
-    return _reloadable(options, loaded, metrics)
+    return _reloadable(options, loaded, tls, metrics)
 
 
 def _end_with_parent() -> None:
@@ -253,17 +208,24 @@ def _end_with_parent() -> None:
 
 
 def _run_many(
-    options: ServeOptions, loaded: Loaded, listener: socket.socket, ready: Callable[[], None]
+    options: ServeOptions,
+    loaded: Loaded,
+    listener: socket.socket,
+    tls: ServerTls | None,
+    ready: Callable[[], None],
 ) -> int:
     def check() -> None:
         nonlocal loaded
         changed = options.load(loaded)
         require_credentials(changed.settings)
+        renewed = open_tls(changed)
         loaded = changed
+        if tls is not None and renewed is not None:
+            tls.use(renewed)
         options.configure_logging(loaded.settings)
 
     os.environ[OPTIONS_VARIABLE] = json.dumps(asdict(options))
-    config = _uvicorn_config(f"{__name__}:create", workers=options.workers)
+    config = _uvicorn_config(functools.partial(create, tls), tls, workers=options.workers)
     with metrics_directory(loaded.settings.advanced.spool_dir) as metrics:
         supervisor = Supervisor(config, [listener], check=check, ready=ready, metrics=metrics)
         supervisor.run()
@@ -274,7 +236,10 @@ def _run_many(
 
 
 def _reloadable(
-    options: ServeOptions, loaded: Loaded, metrics: CollectorRegistry | None = None
+    options: ServeOptions,
+    loaded: Loaded,
+    tls: ServerTls | None,
+    metrics: CollectorRegistry | None = None,
 ) -> Application:
     """The application, with SIGHUP reading the configuration again. Needs a running loop.
 
@@ -283,7 +248,7 @@ def _reloadable(
     # A worker that starts while the database is away serves what needs no state until it is back.
     app = _application(loaded, metrics, patient=True)
     if sys.stdin is None or not sys.stdin.isatty():
-        reloader = Reloader(app, options, loaded)
+        reloader = Reloader(app, options, loaded, tls)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.request)
     return app
 
@@ -291,10 +256,17 @@ def _reloadable(
 class Reloader:
     """Reads the configuration again and puts it in force, once at a time."""
 
-    def __init__(self, app: Application, options: ServeOptions, loaded: Loaded) -> None:
+    def __init__(
+        self,
+        app: Application,
+        options: ServeOptions,
+        loaded: Loaded,
+        tls: ServerTls | None = None,
+    ) -> None:
         self._app = app
         self._options = options
         self._loaded = loaded
+        self._tls = tls
         self._started = loaded.settings
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -312,6 +284,7 @@ class Reloader:
             try:
                 loaded = await asyncio.to_thread(self._options.load, self._loaded)
                 require_credentials(loaded.settings)
+                renewed = await asyncio.to_thread(open_tls, loaded)
                 await self._app.reload(loaded.settings)
             except ConfigurationError as error:
                 log.error("reload refused, the old configuration goes on", error=str(error))
@@ -323,6 +296,8 @@ class Reloader:
             self._options.configure_logging(loaded.settings)
             for warning in loaded.warnings:
                 log.warning(warning)
+            if renewed is not None and self._tls is not None:
+                self._tls.use(renewed)
             if pending := restart_needed(self._started, loaded.settings):
                 log.warning("some changes take effect at the next start", settings=pending)
             log.info("configuration reloaded", path=str(loaded.path) if loaded.path else None)
@@ -350,13 +325,13 @@ def _value(settings: Any, path: tuple[str, ...]) -> Any:
 # --- where ------------------------------------------------------------------------------
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, tls: ServerTls | None) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://{format_address(host, port)}"
+    return f"{'http' if tls is None else 'https'}://{format_address(host, port)}"
 
 
-def _say_where(listener: socket.socket, settings: Settings) -> None:
-    url = _url(listener)
+def _say_where(listener: socket.socket, settings: Settings, tls: ServerTls | None) -> None:
+    url = _url(listener, tls)
     if settings.advanced.log_format == "json":
         get_logger().info("listening", address=url)
     else:
@@ -366,6 +341,8 @@ def _say_where(listener: socket.socket, settings: Settings) -> None:
     # Absolute: a relative path that counts from another directory shows as an empty store.
     where = {} if path is None else {"path": os.path.abspath(path)}
     get_logger().info("storage", type=backend.type, **where)
+    if tls is not None:
+        tls.describe()
 
 
 __all__ = ["Reloader", "ServeOptions", "create", "require_credentials", "restart_needed", "serve"]

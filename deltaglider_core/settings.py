@@ -7,14 +7,11 @@ frozen ``Settings`` class of this process; code is typed against the classes her
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -25,23 +22,13 @@ from .delta.candidates import DEFAULT_SUFFIXES
 from .errors import ConfigurationError
 from .listen import parse_listen
 from .log import parse_filter
+from .settings_base import Section, UsablePath, setting
+from .settings_network import NetworkSettings
+from .settings_tls import TlsSettings
 from .state.place import database_place
-
-Apply = Literal["hot", "rebuild", "restart"]
 
 GIB = 1024**3
 TIB = 1024**4
-
-
-class Section(BaseModel):
-    """Base of every model in the configuration: frozen, unknown keys are errors.
-
-    Errors never show the rejected value, since it may be a secret.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
-    )
 
 
 class BackendSettings(Section):
@@ -52,34 +39,6 @@ class BackendSettings(Section):
     """
 
     type: str = Field(description="Which kind of backend this is.")
-
-
-def setting(
-    default: Any = ..., *, description: str, apply: Apply = "rebuild", env: str = "", **more: Any
-) -> Any:
-    """A pydantic field that also says when it applies and which variable sets it.
-
-    Args:
-        default: ``...`` for a field that must be given.
-        description: Ends up in the JSON Schema and in the reference.
-        apply: ``hot``: at once; ``rebuild``: with a new pipeline, requests in flight finish
-            on the old one; ``restart``: at the next start.
-        env: Name of the environment variable, e.g. ``DGP_LOG_LEVEL``.
-        more: Anything else that ``pydantic.Field`` takes.
-    """
-    marks: dict[str, Any] = {"x-apply": apply}
-    if env:
-        marks["x-env"] = env
-    return Field(default, description=description, json_schema_extra=marks, **more)
-
-
-def _usable_path(value: object) -> object:
-    if isinstance(value, str | Path):
-        if not str(value).strip():
-            raise ValueError("the path is empty")
-        if "\0" in str(value):
-            raise ValueError("a path cannot contain a NUL byte")
-    return value
 
 
 def _lower(value: object) -> object:
@@ -112,7 +71,6 @@ def _suffixes(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.lower() for value in values))
 
 
-Directory = Annotated[Path, BeforeValidator(_usable_path)]
 #: No comma and no slash: both separate the parts of an ``Authorization`` header.
 AccessKeyId = Annotated[
     str,
@@ -214,7 +172,7 @@ class PluginsSettings(Section):
     )
 
 
-class AdvancedSettings(Section):
+class AdvancedSettings(NetworkSettings):
     """How the service runs."""
 
     listen_addr: Annotated[str, AfterValidator(_listen)] = setting(
@@ -223,6 +181,9 @@ class AdvancedSettings(Section):
         "any free one.",
         apply="restart",
         env="DGP_LISTEN_ADDR",
+    )
+    tls: TlsSettings = setting(
+        default_factory=TlsSettings, description="Whether clients connect by https.", apply="hot"
     )
     log_level: Annotated[str, AfterValidator(_log_filter)] = setting(
         "info",
@@ -256,13 +217,13 @@ class AdvancedSettings(Section):
         ge=0,
         le=16 * 1024 * 1024,
     )
-    cache_dir: Directory | None = setting(
+    cache_dir: UsablePath | None = setting(
         None,
         description="Directory of the cache; without it, a private one beside the spool.",
         apply="restart",
         env="DGP_CACHE_DIR",
     )
-    spool_dir: Directory | None = setting(
+    spool_dir: UsablePath | None = setting(
         None,
         description="Directory for temporary files; without it, the system's. Every process "
         "has a private directory in it.",

@@ -11,7 +11,8 @@ from pydantic import Field, SerializeAsAny, create_model
 
 from .errors import ConfigurationError
 from .plugins import PluginInfo, PluginSet
-from .settings import Apply, BackendSettings, Section, Settings, StorageSettings, setting
+from .settings import BackendSettings, Section, Settings, StorageSettings, setting
+from .settings_base import Apply
 
 #: The backend of a configuration that names none.
 DEFAULT_BACKEND: Mapping[str, Any] = {"type": "filesystem", "path": "./data"}

@@ -1,7 +1,8 @@
-"""Resolve every dependency anew and write ``constraints.txt``.
+"""Resolve every dependency anew and write the files of pins.
 
-The pins cover the run time, the tests, the development tools and what the isolated builds
-use. They name versions only: no index, no file, no hash, so the file serves any mirror.
+``constraints.txt`` covers the run time, the tests, the development tools and what the isolated
+builds use. The clients of the tests that live apart have files of their own below
+``tests/clients``. They name versions and no index and no file, so they serve any mirror.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import sys
 import tempfile
 import tomllib
 import venv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "constraints.txt"
 GROUPS = ("dev", "bench")
+#: Each has a ``requirements.txt`` and gets a ``constraints.txt``.
+APART = (ROOT / "tests" / "clients" / "s3fs",)
+JAVASCRIPT = ROOT / "tests" / "clients" / "js"
 HEADER = """\
 # Exact versions of everything that is installed, tested with and built with.
 # Made by `make lock`; do not edit by hand.
@@ -55,39 +59,59 @@ def render(resolved: Mapping[str, str]) -> str:
     return HEADER + "".join(lines)
 
 
-def resolve(python: Path, report: Path) -> dict[str, Any]:
-    """Let a fresh pip resolve everything in one go; returns its report."""
+def everything() -> list[str]:
+    """What pip has to resolve for ``.venv``, as words of its command line."""
+    groups = [word for group in GROUPS for word in ("--group", group)]
+    packages = [os.fspath(project) for project in projects()]
+    return [*packages, *groups, *sorted(build_requirements()), "pip"]
+
+
+def pip(python: Path, *words: str) -> None:
+    """Run pip without anybody's constraints."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in {"PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"}
     }
-    pip = [os.fspath(python), "-m", "pip", "--quiet"]
-    subprocess.run([*pip, "install", "--upgrade", "pip"], check=True, env=environment)
-    groups = [word for group in GROUPS for word in ("--group", group)]
-    command = [
-        *pip,
-        *("install", "--dry-run", "--ignore-installed", "--report", os.fspath(report)),
-        *(os.fspath(project) for project in projects()),
-        *groups,
-        *sorted(build_requirements()),
-        "pip",
-    ]
+    command = [os.fspath(python), "-m", "pip", "--quiet", "install", *words]
     subprocess.run(command, check=True, cwd=ROOT, env=environment)
-    loaded: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    return loaded
+
+
+def resolve(python: Path, report: Path, words: Sequence[str]) -> dict[str, str]:
+    """Let pip resolve ``words`` in one go; returns name and version of everything."""
+    pip(python, "--dry-run", "--ignore-installed", "--report", os.fspath(report), *words)
+    return pins(json.loads(report.read_text(encoding="utf-8")))
+
+
+def write(target: Path, resolved: Mapping[str, str]) -> None:
+    """Write a file of pins in one step."""
+    temporary = target.with_suffix(".txt.new")
+    temporary.write_text(render(resolved), encoding="utf-8")
+    temporary.replace(target)
+    print(f"{target.relative_to(ROOT)}: {len(resolved)} pins", file=sys.stderr)
+
+
+def lock_javascript() -> None:
+    """Resolve the npm packages anew; the file has versions and hashes and no addresses."""
+    (JAVASCRIPT / "package-lock.json").unlink(missing_ok=True)
+    words = ("--package-lock-only", "--omit-lockfile-registry-resolved", "--no-audit", "--no-fund")
+    subprocess.run(["npm", "install", *words, "--loglevel=error"], cwd=JAVASCRIPT, check=True)
 
 
 def main() -> None:
-    """Write the file, in one step, after everything was resolved."""
+    """Write the files after everything was resolved."""
     with tempfile.TemporaryDirectory(prefix="deltaglider-lock-") as name:
         environment = Path(name) / "venv"
         venv.create(environment, with_pip=True)
-        resolved = pins(resolve(environment / "bin" / "python", Path(name) / "report.json"))
-    temporary = TARGET.with_suffix(".txt.new")
-    temporary.write_text(render(resolved), encoding="utf-8")
-    temporary.replace(TARGET)
-    print(f"{TARGET.name}: {len(resolved)} pins", file=sys.stderr)
+        python, report = environment / "bin" / "python", Path(name) / "report.json"
+        pip(python, "--upgrade", "pip")
+        found = {TARGET: resolve(python, report, everything())}
+        for folder in APART:
+            words = ("--requirement", os.fspath(folder / "requirements.txt"))
+            found[folder / "constraints.txt"] = resolve(python, report, words)
+    for target, resolved in found.items():
+        write(target, resolved)
+    lock_javascript()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.clients import AwsCli, Rclone, boto3_client
+from support.no_sync import NoSync
 from support.server import ServerProcess
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ StartServer = Callable[..., ServerProcess]
 MakeClient = Callable[..., "S3Client"]
 
 bucket_numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Neither the processes of pytest-xdist nor any server waits for the disk."""
+    if not hasattr(config, "workerinput"):
+        config.add_cleanup(NoSync().undo)
 
 
 @pytest.fixture(scope="session", autouse=True)

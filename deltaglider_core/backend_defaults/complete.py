@@ -14,6 +14,8 @@ What a Complete guarantees:
   checked; a part replaced meanwhile fails the call and nothing becomes visible.
 - Right before the last bytes reach ``put_object`` the record is moved to COMMITTING. That is
   the moment at which it wins over other Completes and over Abort: the loser stores nothing.
+- The checksum of the object is put together from those of its parts, which were verified or
+  computed when they came, and compared with what the client says, before a byte is written.
 - Afterwards the record says DONE, so that a repeated call gives the same answer, also after
   the key was overwritten, and never writes again.
 
@@ -27,39 +29,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import itertools
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from ..errors import (
-    EntityTooSmall,
     IntegrityError,
     InvalidPart,
-    InvalidPartOrder,
     InvalidRequest,
     NoSuchKey,
     S3Error,
     ServiceUnavailable,
 )
-from ..interfaces.storage import CompletedPart, Condition, ObjectInfo, PartInfo, StorageBackend
+from ..interfaces.storage import (
+    Checksum,
+    CompletedPart,
+    Condition,
+    ObjectInfo,
+    PartInfo,
+    StorageBackend,
+)
 from ..interfaces.writes import current_write
+from ..tasks import run_blocking
+from .parts import assemble, part_fields, present_parts, without_parts
 from .uploads import (
     Record,
     State,
     SupersededError,
     find,
     fingerprint,
-    iter_parts,
     part_key,
     remove,
     sweep,
     transition,
 )
-
-#: Every part but the last: AWS, "Amazon S3 multipart upload limits".
-MIN_PART_SIZE = 5 * 1024 * 1024
 
 #: How long a Complete waits for another one of the same upload that is committing.
 _PATIENCE_SECONDS = 30.0
@@ -73,21 +76,28 @@ async def complete_multipart_upload(
     upload_id: str,
     parts: Sequence[CompletedPart],
     condition: Condition | None,
+    checksum: Checksum | None,
 ) -> ObjectInfo:
     """Assemble the listed parts; see the module for what is guaranteed."""
-    listed = await asyncio.to_thread(fingerprint, parts)
+    listed = await run_blocking(fingerprint, parts)
     record = await _settled(backend, bucket, key, upload_id, listed)
     if record.state is State.DONE:
         return _answer(record, listed)
     assembly = _Assembly(backend, bucket, record, listed)
     try:
-        stored = await _present_parts(backend, bucket, upload_id, parts)
-        etag, size = await asyncio.to_thread(_check_parts, upload_id, parts, stored)
-        metadata = replace(record.metadata, internal={**record.metadata.internal, "etag": etag})
+        stored = await present_parts(backend, bucket, upload_id, parts)
+        whole = await run_blocking(
+            assemble,
+            record,
+            parts,
+            stored,
+            claimed=checksum,
+            max_metadata_bytes=backend.capabilities.max_metadata_bytes,
+        )
         body = assembly.body([(part, stored[part.part_number]) for part in parts])
         async with contextlib.aclosing(body):  # a backend that refuses may not have read it
             info = await backend.put_object(
-                bucket, key, body, size=size, metadata=metadata, condition=condition
+                bucket, key, body, size=whole.size, metadata=whole.metadata, condition=condition
             )
     except (S3Error, SupersededError) as error:
         if not await assembly.release():
@@ -102,7 +112,8 @@ async def complete_multipart_upload(
     except BaseException:
         await assembly.release()
         raise
-    info = replace(info, etag=etag, metadata=metadata)
+    # Without the table of its parts, which the record does not keep for a repetition.
+    info = replace(info, etag=whole.etag, metadata=without_parts(whole.metadata))
     # The object is stored: a client that goes away now must not leave the claim standing.
     if await asyncio.shield(assembly.finish(info)):
         await remove(backend, bucket, upload_id, keep_record=True)
@@ -122,7 +133,12 @@ def _answer(record: Record, listed: str) -> ObjectInfo:
         etag=record.etag,
         last_modified=record.last_modified,
         metadata=replace(
-            record.metadata, internal={**record.metadata.internal, "etag": record.etag}
+            record.metadata,
+            internal={
+                **record.metadata.internal,
+                "etag": record.etag,
+                **({"checksum": record.checksum} if record.checksum else {}),
+            },
         ),
     )
 
@@ -154,66 +170,6 @@ async def _settled(
         delay = min(2 * delay, longest)
 
 
-async def _present_parts(
-    backend: StorageBackend, bucket: str, upload_id: str, parts: Sequence[CompletedPart]
-) -> Mapping[int, PartInfo]:
-    wanted = {part.part_number for part in parts}
-    return {
-        part.part_number: part
-        async for part in iter_parts(backend, bucket, upload_id)
-        if part.part_number in wanted
-    }
-
-
-def _part_fields(upload_id: str, part: CompletedPart) -> dict[str, str]:
-    return {"UploadId": upload_id, "PartNumber": str(part.part_number), "ETag": part.etag}
-
-
-def _check_parts(
-    upload_id: str, parts: Sequence[CompletedPart], stored: Mapping[int, PartInfo]
-) -> tuple[str, int]:
-    """Return the multipart ETag and the size of the object to be.
-
-    Raises:
-        InvalidPart, InvalidPartOrder, EntityTooSmall
-    """
-    if not parts:
-        raise InvalidPart("You must specify at least one part.", fields={"UploadId": upload_id})
-    for previous, part in itertools.pairwise(parts):
-        if part.part_number <= previous.part_number:
-            raise InvalidPartOrder(fields={"UploadId": upload_id})
-    for part in parts:
-        info = stored.get(part.part_number)
-        if info is None or info.etag != part.etag:
-            raise InvalidPart(fields=_part_fields(upload_id, part))
-    for part in parts[:-1]:
-        size = stored[part.part_number].size
-        if size < MIN_PART_SIZE:
-            raise EntityTooSmall(
-                fields={
-                    "ProposedSize": str(size),
-                    "MinSizeAllowed": str(MIN_PART_SIZE),
-                    "PartNumber": str(part.part_number),
-                    "ETag": part.etag,
-                }
-            )
-    digest = hashlib.md5(b"".join(_raw_md5(part.etag) for part in parts), usedforsecurity=False)
-    size = sum(stored[part.part_number].size for part in parts)
-    return f"{digest.hexdigest()}-{len(parts)}", size
-
-
-def _raw_md5(etag: str) -> bytes:
-    """The sixteen bytes by which a part enters the multipart ETag.
-
-    An ETag that is no MD5 (an encrypting service, a backend with opaque ETags) is hashed: the
-    result still names this very content and still looks like a multipart ETag to clients.
-    """
-    with contextlib.suppress(ValueError):
-        if len(etag) == 32 and len(raw := bytes.fromhex(etag)) == 16:
-            return raw
-    return hashlib.md5(etag.encode(), usedforsecurity=False).digest()
-
-
 class _Assembly:
     """One attempt to turn the parts of an upload into its object."""
 
@@ -241,7 +197,7 @@ class _Assembly:
 
     async def _part(self, part: CompletedPart, expected: PartInfo) -> AsyncGenerator[bytes, None]:
         upload_id = self._record.upload_id
-        fields = _part_fields(upload_id, part)
+        fields = part_fields(upload_id, part)
         try:
             reader = await self._backend.get_object(
                 self._bucket, part_key(upload_id, part.part_number)
@@ -292,6 +248,7 @@ class _Assembly:
             etag=info.etag,
             size=info.size,
             last_modified=info.last_modified,
+            checksum="" if info.metadata is None else info.metadata.internal.get("checksum", ""),
         )
         try:
             await transition(self._backend, self._bucket, self._record, done)

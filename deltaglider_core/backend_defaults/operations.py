@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import heapq
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,6 +24,7 @@ from ..errors import (
 )
 from ..interfaces.storage import (
     Body,
+    Checksum,
     Condition,
     ObjectInfo,
     ObjectMetadata,
@@ -33,6 +35,7 @@ from ..interfaces.storage import (
     UploadPage,
 )
 from .complete import complete_multipart_upload
+from .parts import iter_parts
 from .uploads import (
     CONCURRENCY,
     MAX_PART_NUMBER,
@@ -40,7 +43,6 @@ from .uploads import (
     State,
     SupersededError,
     find_open,
-    iter_parts,
     iter_upload_ids,
     new_record,
     part_key,
@@ -81,10 +83,15 @@ async def copy_object(
 
 
 async def create_multipart_upload(
-    backend: StorageBackend, bucket: str, key: str, metadata: ObjectMetadata
+    backend: StorageBackend,
+    bucket: str,
+    key: str,
+    metadata: ObjectMetadata,
+    checksum: Checksum | None,
 ) -> str:
     """Store the record of a new upload."""
-    record = await write_record(backend, bucket, new_record(key, metadata))
+    record = new_record(key, metadata, "" if checksum is None else str(checksum))
+    record = await write_record(backend, bucket, record)
     return record.upload_id
 
 
@@ -96,6 +103,7 @@ async def upload_part(
     part_number: int,
     body: Body,
     size: int | None,
+    checksum: Callable[[], Checksum | None] | None,
 ) -> PartInfo:
     """Store a part as an object; its ETag is the one the backend gives."""
     if not 1 <= part_number <= MAX_PART_NUMBER:
@@ -105,7 +113,12 @@ async def upload_part(
         )
     await find_open(backend, bucket, key, upload_id)
     name = part_key(upload_id, part_number)
-    info = await backend.put_object(bucket, name, body, size=size, metadata=ObjectMetadata())
+    known = _internal(checksum)
+    late = backend.capabilities.late_metadata
+    metadata = ObjectMetadata(
+        internal=known, late=functools.partial(_internal, checksum) if late else None
+    )
+    info = await backend.put_object(bucket, name, body, size=size, metadata=metadata)
     try:
         await find_open(backend, bucket, key, upload_id)
     except NoSuchUpload:
@@ -113,24 +126,36 @@ async def upload_part(
         await backend.delete_object(bucket, name)
         raise
     return PartInfo(
-        part_number=part_number, etag=info.etag, size=info.size, last_modified=info.last_modified
+        part_number=part_number,
+        etag=info.etag,
+        size=info.size,
+        last_modified=info.last_modified,
+        checksum=checksum() if checksum is not None and (known or late) else None,
     )
+
+
+def _internal(checksum: Callable[[], Checksum | None] | None) -> Mapping[str, str]:
+    found = None if checksum is None else checksum()
+    return {} if found is None else {"checksum": str(found)}
 
 
 async def list_parts(
     backend: StorageBackend, bucket: str, key: str, upload_id: str, marker: int, max_parts: int
 ) -> PartPage:
     """Parts above ``marker``, at most ``max_parts``."""
-    await find_open(backend, bucket, key, upload_id)
+    record = await find_open(backend, bucket, key, upload_id)
+    chosen = Checksum.parse(record.checksum)
     parts: list[PartInfo] = []
     if max_parts < 1:
-        return PartPage()
+        return PartPage(checksum=chosen)
     async with contextlib.aclosing(iter_parts(backend, bucket, upload_id, marker)) as found:
         async for part in found:
             if len(parts) == max_parts:
-                return PartPage(parts=tuple(parts), next_marker=parts[-1].part_number)
+                return PartPage(
+                    parts=tuple(parts), next_marker=parts[-1].part_number, checksum=chosen
+                )
             parts.append(part)
-    return PartPage(parts=tuple(parts))
+    return PartPage(parts=tuple(parts), checksum=chosen)
 
 
 async def list_multipart_uploads(
@@ -152,7 +177,7 @@ async def list_multipart_uploads(
         await backend.head_bucket(bucket)
         return UploadPage()
     # Python orders strings by code point, which is the order of their UTF-8 bytes.
-    smallest: dict[tuple[str, str], datetime | None] = {}
+    smallest: dict[tuple[str, str], tuple[datetime, str] | None] = {}
     async with contextlib.aclosing(_batches(iter_upload_ids(backend, bucket))) as batches:
         async for upload_ids in batches:
             records = await asyncio.gather(
@@ -163,15 +188,21 @@ async def list_multipart_uploads(
                     continue
                 entry = _entry(record, prefix, delimiter)
                 if _above(entry, key_marker, upload_id_marker):
-                    smallest[entry] = record.initiated if entry[1] else None
+                    shown = (record.initiated, record.checksum)
+                    smallest[entry] = shown if entry[1] else None
             kept = heapq.nsmallest(max_uploads + 1, smallest)
             smallest = {entry: smallest[entry] for entry in kept}
     page = list(smallest)[:max_uploads]
     return UploadPage(
         uploads=tuple(
-            UploadInfo(key=entry[0], upload_id=entry[1], initiated=initiated)
+            UploadInfo(
+                key=entry[0],
+                upload_id=entry[1],
+                initiated=facts[0],
+                checksum=Checksum.parse(facts[1]),
+            )
             for entry in page
-            if (initiated := smallest[entry]) is not None
+            if (facts := smallest[entry]) is not None
         ),
         prefixes=tuple(key for key, upload_id in page if not upload_id),
         next_marker=page[-1] if len(smallest) > max_uploads else None,

@@ -42,7 +42,6 @@ from ..interfaces.storage import (
     Condition,
     ObjectInfo,
     ObjectMetadata,
-    PartInfo,
     StorageBackend,
 )
 
@@ -66,7 +65,7 @@ SWEEP_FOLDERS = 2
 # Metadata is at most some 10 KB and escaped JSON at most six times that.
 _MAX_RECORD_BYTES = 256 * 1024
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
-_PART_NAME = re.compile(r"[0-9]{5}")
+PART_NAME = re.compile(r"[0-9]{5}")
 
 
 class State(enum.StrEnum):
@@ -93,6 +92,8 @@ class Record:
         initiated: Aware, UTC.
         state: See the module.
         since: When the state was entered; seconds of Unix time.
+        checksum: Algorithm and type that the client chose, as ``Checksum``; once DONE, that of
+            the object. Empty if there is none.
         parts: Fingerprint of the part list that is or was completed.
         nonce: Random; makes every version of the record differ from every other.
         etag, size, last_modified: The answer, once DONE.
@@ -103,6 +104,7 @@ class Record:
     key: str
     metadata: ObjectMetadata
     initiated: datetime
+    checksum: str = ""
     state: State = State.OPEN
     since: float = 0.0
     parts: str = ""
@@ -143,13 +145,14 @@ def part_key(upload_id: str, part_number: int) -> str:
     return f"{folder(upload_id)}{part_number:05d}"
 
 
-def new_record(key: str, metadata: ObjectMetadata) -> Record:
+def new_record(key: str, metadata: ObjectMetadata, checksum: str = "") -> Record:
     """An open upload that is not stored yet."""
     return Record(
         upload_id=secrets.token_hex(16),
         key=key,
         metadata=metadata,
         initiated=datetime.now(UTC),
+        checksum=checksum,
         since=time.time(),
         nonce=secrets.token_hex(8),
     )
@@ -171,6 +174,8 @@ def _dump(record: Record) -> bytes:
         "headers": dict(record.metadata.headers),
         "user": dict(record.metadata.user),
         "internal": dict(record.metadata.internal),
+        "tags": dict(record.metadata.tags),
+        "checksum": record.checksum,
         "state": record.state.value,
         "since": record.since,
         "parts": record.parts,
@@ -195,8 +200,10 @@ def _load(upload_id: str, version: str, data: bytes) -> Record:
                 headers=document["headers"],
                 user=document["user"],
                 internal=document["internal"],
+                tags=document.get("tags", {}),
             ),
             initiated=datetime.fromisoformat(document["initiated"]),
+            checksum=document.get("checksum", ""),
             state=State(document["state"]),
             since=document["since"],
             parts=document["parts"],
@@ -316,23 +323,6 @@ async def iter_objects(
         if page.next_after is None:
             return
         start_after = page.next_after
-
-
-async def iter_parts(
-    backend: StorageBackend, bucket: str, upload_id: str, marker: int = 0
-) -> AsyncGenerator[PartInfo, None]:
-    """Parts with a number above ``marker``, in order."""
-    prefix = folder(upload_id)
-    start_after = part_key(upload_id, min(max(marker, 0), MAX_PART_NUMBER))
-    async for info in iter_objects(backend, bucket, prefix, start_after):
-        name = info.key.removeprefix(prefix)
-        if _PART_NAME.fullmatch(name):
-            yield PartInfo(
-                part_number=int(name),
-                etag=info.etag,
-                size=info.size,
-                last_modified=info.last_modified,
-            )
 
 
 async def iter_upload_ids(

@@ -172,7 +172,7 @@ class Copier:
 
 def _kept(stored: Stored) -> ObjectMetadata:
     """What a copy without metadata of its own takes from its source."""
-    source = stored.logical.metadata or ObjectMetadata()
+    source = (stored.logical.metadata or ObjectMetadata()).copied()
     write = current_write.get()
     internal = {} if write is None else {"write-id": write.write_id}
-    return ObjectMetadata(headers=source.headers, user=source.user, internal=internal)
+    return replace(source, internal={**source.internal, **internal})

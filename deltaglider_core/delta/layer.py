@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..interfaces.storage import (
     Body,
     ByteRange,
+    Checksum,
     CompletedPart,
     Condition,
     ObjectInfo,
@@ -104,7 +105,7 @@ class DeltaLayer(StorageLayer):
     async def delete_object(
         self, bucket: str, key: str, *, condition: Condition | None = None
     ) -> bool:
-        enforced = await self._versions.physical_for_delete(bucket, key, condition)
+        enforced = await self._versions.physical(bucket, key, condition)
         return await self.inner.delete_object(bucket, key, condition=enforced)
 
     async def list_objects(
@@ -143,11 +144,16 @@ class DeltaLayer(StorageLayer):
             condition=condition,
         )
 
+    async def set_object_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        """Change the tags of the stored object; what says how it is stored stays as it is."""
+        info = await self.inner.set_object_tags(bucket, key, tags)
+        return (await self._versions.resolve(bucket, info)).logical
+
     async def create_multipart_upload(
-        self, bucket: str, key: str, *, metadata: ObjectMetadata
+        self, bucket: str, key: str, *, metadata: ObjectMetadata, checksum: Checksum | None = None
     ) -> str:
         return await self.inner.create_multipart_upload(
-            bucket, key, metadata=with_form(metadata, ASSEMBLED)
+            bucket, key, metadata=with_form(metadata, ASSEMBLED), checksum=checksum
         )
 
     async def complete_multipart_upload(
@@ -158,6 +164,7 @@ class DeltaLayer(StorageLayer):
         parts: Sequence[CompletedPart],
         *,
         condition: Condition | None = None,
+        checksum: Checksum | None = None,
     ) -> ObjectInfo:
         """Assemble the parts, then store the object as a delta if that pays.
 
@@ -169,7 +176,7 @@ class DeltaLayer(StorageLayer):
             # Its ETag is made of those of its parts and kept in the metadata.
             await self._layouts.expect_any(bucket, key)
         info = await self.inner.complete_multipart_upload(
-            bucket, key, upload_id, parts, condition=enforced
+            bucket, key, upload_id, parts, condition=enforced, checksum=checksum
         )
         return await self._optimiser.settle_upload(bucket, key, info)
 

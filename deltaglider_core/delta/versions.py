@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import IntegrityError, InvalidRange, NoSuchKey, PreconditionFailed, ServiceUnavailable
+from ..errors import IntegrityError, InvalidRange, NoSuchKey, ServiceUnavailable
 from ..interfaces.storage import ByteRange, Condition, ObjectInfo, StorageBackend
 from .container import PEEK, Head, has_magic, head_length, parse_head
 from .forms import Stored, describe, describe_head, describe_verbatim, form_of
@@ -114,7 +114,7 @@ class Versions:
     async def physical(
         self, bucket: str, key: str, condition: Condition | None
     ) -> Condition | None:
-        """Check a condition on the logical ETag; return the one that the backend enforces.
+        """Check a condition on the logical ETag, size and date; return what the backend enforces.
 
         The backend's condition names the version just looked at, so nothing can come between.
 
@@ -122,29 +122,17 @@ class Versions:
             PreconditionFailed
             NoSuchKey: ``if_match`` on an absent key.
         """
-        if condition is None:
-            return None
-        names = {condition.if_match, condition.if_none_match} - {None, "*"}
-        if not names:
+        if condition is None or not condition.names_version:
             return condition
         try:
             stored = await self.head(bucket, key)
         except NoSuchKey:
-            if condition.if_match is not None:
-                raise
+            condition.check(None)
             return Condition(if_none_match="*")
-        etag = stored.logical.etag
-        if condition.if_match not in (None, "*", etag):
-            raise PreconditionFailed(fields={"Condition": "If-Match"})
-        if condition.if_none_match in ("*", etag):
-            raise PreconditionFailed(fields={"Condition": "If-None-Match"})
-        return Condition(if_match=stored.physical.etag)
-
-    async def physical_for_delete(
-        self, bucket: str, key: str, condition: Condition | None
-    ) -> Condition | None:
-        """The same for a delete, to which an absent key is no error."""
-        try:
-            return await self.physical(bucket, key, condition)
-        except NoSuchKey:
-            return condition
+        condition.check(stored.logical)
+        physical = stored.physical
+        # An ETag names bytes: where the date counts, so does that of the version looked at.
+        dated = condition.last_modified is not None
+        return Condition(
+            if_match=physical.etag, last_modified=physical.last_modified if dated else None
+        )

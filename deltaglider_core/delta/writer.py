@@ -74,6 +74,7 @@ class ObjectWriter:
             except SpoolFullError as full:
                 self._engine.log.warning("spool_full", bucket=bucket, key=key)
                 return await self._stream(bucket, key, full.rest, size, metadata, condition)
+            metadata = metadata.completed()
             stored = await self.put_delta(
                 bucket, key, spooled, lease, metadata=metadata, condition=condition
             )
@@ -128,6 +129,7 @@ class ObjectWriter:
                 except SpoolFullError as full:
                     whole = full.rest
                 else:
+                    metadata = metadata.completed()
                     return await self._put_spooled(bucket, key, spooled, metadata, enforced)
             record = Record(form="wrapped", size=size, etag=metadata.internal.get("etag"))
             return await self.put_wrapped(bucket, key, whole, record, metadata, enforced)
@@ -303,11 +305,13 @@ class ObjectWriter:
         enforced: Condition | None,
     ) -> ObjectInfo:
         whole = with_form(metadata, form)
+        if not self._inner.capabilities.late_metadata:
+            whole = replace(whole, late=None)
         await self._layouts.expect(bucket, key, whole.internal)
         info = await self._inner.put_object(
             bucket, key, body, size=size, metadata=whole, condition=enforced
         )
-        return describe(replace(info, metadata=whole)).logical
+        return describe(replace(info, metadata=whole.completed())).logical
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ class Gate(Protocol):
     """A condition that every request must meet."""
 
     async def check(self, request: S3Request, principal: Principal | None) -> None:
-        """Raise an ``S3Error`` to refuse; the body has not been read."""
+        """Raise an ``S3Error`` to refuse; of the body nothing has been read but a form's fields."""
 
 
 class AdmissionRuleType(Contribution[AdmissionRule]):

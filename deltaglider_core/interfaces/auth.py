@@ -99,7 +99,11 @@ class Authenticator(Protocol):
     """Verifies one kind of evidence."""
 
     async def authenticate(self, request: S3Request) -> Principal | None:
-        """None: no evidence of my kind. Raise an ``S3Error``: mine, but wrong."""
+        """None: no evidence of my kind. Raise an ``S3Error``: mine, but wrong.
+
+        The evidence is in the headers or the query, or in ``request.form`` of a browser's form,
+        which is None for any other request.
+        """
 
 
 @runtime_checkable

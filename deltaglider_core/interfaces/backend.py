@@ -8,8 +8,10 @@ implementation may hold an object in memory. A look-up has three answers: presen
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from ..errors import IntegrityError, NotImplementedS3
+from .checksums import Checksum
 from .objects import (
     Body,
     BucketInfo,
@@ -98,11 +100,12 @@ class StorageBackend(abc.ABC):
     async def delete_object(
         self, bucket: str, key: str, *, condition: Condition | None = None
     ) -> bool:
-        """Delete; True if there was something. An absent key is no error.
+        """Delete; True if there was something. Without ``if_match`` an absent key is no error.
 
         Raises:
             NoSuchBucket
-            PreconditionFailed: ``condition.if_match`` differs.
+            NoSuchKey: ``condition.if_match``, and there is nothing.
+            PreconditionFailed: ``condition`` does not hold.
         """
 
     @abc.abstractmethod
@@ -144,6 +147,35 @@ class StorageBackend(abc.ABC):
             self, source_bucket, source_key, bucket, key, source_etag, metadata, condition
         )
 
+    async def get_object_tags(self, bucket: str, key: str) -> Mapping[str, str]:
+        """The tags of an object. Raises ``NoSuchBucket``, ``NoSuchKey``."""
+        info = await self.head_object(bucket, key)
+        if info.metadata is None:
+            raise IntegrityError("The backend described an object without its metadata.")
+        return info.metadata.tags
+
+    async def set_object_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        """Replace the tags of the present object, and nothing else of it.
+
+        Bytes, ETag, Last-Modified and all other metadata stay. The tags never land on another
+        version than the one whose metadata was read, and survive a power cut when this returns.
+
+        There is no default that would be right: a copy onto itself gives another Last-Modified,
+        and replaces a concurrent upload of the same bytes with its predecessor. Override it, and
+        declare ``object_tags``.
+
+        Returns:
+            The object with its new tags.
+
+        Raises:
+            NoSuchBucket, NoSuchKey
+            NotImplementedS3: The backend cannot do it. ``put_object`` takes tags nevertheless.
+        """
+        raise NotImplementedS3(
+            "The storage behind this bucket cannot change the tags of a stored object: "
+            "upload the object again, with the header x-amz-tagging."
+        )
+
     async def probe(self) -> None:
         """Check that the backend can be used; raises ``ServiceUnavailable`` with the reason."""
         await self.list_buckets()
@@ -151,12 +183,17 @@ class StorageBackend(abc.ABC):
     # --- multipart: defaults keep parts as objects below RESERVED_PREFIX -------------------
 
     async def create_multipart_upload(
-        self, bucket: str, key: str, *, metadata: ObjectMetadata
+        self, bucket: str, key: str, *, metadata: ObjectMetadata, checksum: Checksum | None = None
     ) -> str:
-        """Open an upload and return its id (no ``/``)."""
+        """Open an upload and return its id (no ``/``).
+
+        Args:
+            checksum: Algorithm and type that the client chose for the object; no value. Without
+                one it is CRC64NVME of the whole.
+        """
         from ..backend_defaults import operations
 
-        return await operations.create_multipart_upload(self, bucket, key, metadata)
+        return await operations.create_multipart_upload(self, bucket, key, metadata, checksum)
 
     async def upload_part(
         self,
@@ -167,16 +204,27 @@ class StorageBackend(abc.ABC):
         body: Body,
         *,
         size: int | None,
+        checksum: Callable[[], Checksum | None] | None = None,
     ) -> PartInfo:
-        """Store a part (1 to 10,000), replacing one of that number. Raises ``NoSuchUpload``."""
+        """Store a part (1 to 10,000), replacing one of that number.
+
+        Args:
+            checksum: Gives that of the part, of the algorithm of the upload; None as long as it
+                is unknown, which it may be until the body has ended.
+
+        Raises:
+            NoSuchUpload
+        """
         from ..backend_defaults import operations
 
-        return await operations.upload_part(self, bucket, key, upload_id, part_number, body, size)
+        return await operations.upload_part(
+            self, bucket, key, upload_id, part_number, body, size, checksum
+        )
 
     async def list_parts(
         self, bucket: str, key: str, upload_id: str, *, part_number_marker: int = 0, max_parts: int
     ) -> PartPage:
-        """Parts above the marker. Raises ``NoSuchUpload``."""
+        """Parts above the marker; none with ``max_parts=0``. Raises ``NoSuchUpload``."""
         from ..backend_defaults import operations
 
         return await operations.list_parts(
@@ -208,16 +256,26 @@ class StorageBackend(abc.ABC):
         parts: Sequence[CompletedPart],
         *,
         condition: Condition | None = None,
+        checksum: Checksum | None = None,
     ) -> ObjectInfo:
         """Assemble the listed parts; repeating a successful call gives the same answer.
 
+        Where the checksums of the parts are known, ``metadata.internal["checksum"]`` of the
+        result has that of the object.
+
+        Args:
+            checksum: What the client says that of the object is.
+
         Raises:
-            NoSuchUpload, InvalidPart, EntityTooSmall, PreconditionFailed
+            NoSuchUpload, InvalidPart, InvalidPartOrder, EntityTooSmall, PreconditionFailed
+            BadDigest: It has another checksum.
+            InvalidRequest: The client does not repeat the checksums of the parts, of which the
+                one of the object is made (type ``COMPOSITE``).
         """
         from ..backend_defaults import operations
 
         return await operations.complete_multipart_upload(
-            self, bucket, key, upload_id, parts, condition
+            self, bucket, key, upload_id, parts, condition, checksum
         )
 
     async def abort_multipart_upload(self, bucket: str, key: str, upload_id: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .backend import StorageBackend
+from .checksums import Checksum
 from .objects import (
     Body,
     BucketInfo,
@@ -113,13 +114,21 @@ class StorageLayer(StorageBackend):
             condition=condition,
         )
 
+    async def get_object_tags(self, bucket: str, key: str) -> Mapping[str, str]:
+        return await self.inner.get_object_tags(bucket, key)
+
+    async def set_object_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        return await self.inner.set_object_tags(bucket, key, tags)
+
     async def probe(self) -> None:
         await self.inner.probe()
 
     async def create_multipart_upload(
-        self, bucket: str, key: str, *, metadata: ObjectMetadata
+        self, bucket: str, key: str, *, metadata: ObjectMetadata, checksum: Checksum | None = None
     ) -> str:
-        return await self.inner.create_multipart_upload(bucket, key, metadata=metadata)
+        return await self.inner.create_multipart_upload(
+            bucket, key, metadata=metadata, checksum=checksum
+        )
 
     async def upload_part(
         self,
@@ -130,8 +139,11 @@ class StorageLayer(StorageBackend):
         body: Body,
         *,
         size: int | None,
+        checksum: Callable[[], Checksum | None] | None = None,
     ) -> PartInfo:
-        return await self.inner.upload_part(bucket, key, upload_id, part_number, body, size=size)
+        return await self.inner.upload_part(
+            bucket, key, upload_id, part_number, body, size=size, checksum=checksum
+        )
 
     async def list_parts(
         self, bucket: str, key: str, upload_id: str, *, part_number_marker: int = 0, max_parts: int
@@ -167,9 +179,10 @@ class StorageLayer(StorageBackend):
         parts: Sequence[CompletedPart],
         *,
         condition: Condition | None = None,
+        checksum: Checksum | None = None,
     ) -> ObjectInfo:
         return await self.inner.complete_multipart_upload(
-            bucket, key, upload_id, parts, condition=condition
+            bucket, key, upload_id, parts, condition=condition, checksum=checksum
         )
 
     async def abort_multipart_upload(self, bucket: str, key: str, upload_id: str) -> None:

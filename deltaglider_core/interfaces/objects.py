@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-from ..errors import InvalidRange
+from ..errors import InvalidRange, NoSuchKey, PreconditionFailed
+from .checksums import FULL_OBJECT, Checksum
 
 Body = AsyncIterator[bytes]
 
@@ -38,6 +39,9 @@ class Capabilities:
         max_metadata_bytes: Most bytes of metadata (names and values) per object, or None.
         late_commits: A write whose caller has died or given up may still be carried out, as by
             a service behind a network. False only where that is impossible.
+        object_tags: ``set_object_tags`` is overridden.
+        late_metadata: ``put_object`` stores ``metadata.completed()``, asked for after the body
+            has ended. S3 takes metadata before the body, a directory after it.
     """
 
     conditional_writes: bool = False
@@ -47,6 +51,8 @@ class Capabilities:
     listing_metadata: bool = False
     max_metadata_bytes: int | None = None
     late_commits: bool = True
+    object_tags: bool = False
+    late_metadata: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +72,32 @@ class ObjectMetadata:
         user: The client's ``x-amz-meta-*``, names lower-case and without that prefix.
         internal: Ours (write id, stored form, logical size). Stored apart from ``user``: no
             client can set or see a name in here.
+        tags: The client's object tags; kept by a copy that keeps the metadata.
+        late: Gives internal metadata that is known only once the body has ended, such as a
+            checksum that comes in a trailer. Read by ``completed`` alone; whoever derives other
+            metadata from these (``dataclasses.replace``) passes it on.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
     user: Mapping[str, str] = field(default_factory=dict)
     internal: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    late: Callable[[], Mapping[str, str]] | None = field(default=None, compare=False, repr=False)
+
+    def completed(self) -> ObjectMetadata:
+        """What is to be stored, after the body has ended: ``late`` merged into ``internal``."""
+        if self.late is None:
+            return self
+        return replace(self, internal={**self.internal, **self.late()}, late=None)
+
+    def copied(self) -> ObjectMetadata:
+        """What a copy keeps: all that is the client's, and the checksum if it is of the bytes."""
+        checksum = Checksum.parse(self.internal.get("checksum", ""))
+        whole = checksum is not None and checksum.value and checksum.type == FULL_OBJECT
+        internal = {"checksum": str(checksum)} if whole else {}
+        return ObjectMetadata(
+            headers=self.headers, user=self.user, internal=internal, tags=self.tags
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,10 +163,51 @@ class Condition:
     ETags are compared without quotes, against the ETag that this same interface reports.
     ``"*"`` means any object. A condition that does not hold raises ``PreconditionFailed``;
     ``if_match`` on an absent key raises ``NoSuchKey``.
+
+    Attributes:
+        last_modified: Of the present object, aware, compared in whole seconds; S3 has this and
+            ``size`` for deletes only. Where no object is present, both hold.
+        size: Of the present object, in bytes.
+
+    Source: AWS, "Conditional writes", "Conditional deletes", "DeleteObject".
     """
 
     if_match: str | None = None
     if_none_match: str | None = None
+    last_modified: datetime | None = None
+    size: int | None = None
+
+    @property
+    def names_version(self) -> bool:
+        """Whether it asks for more than that there is an object, or none."""
+        etags = {self.if_match, self.if_none_match} - {None, "*"}
+        return bool(etags) or self.last_modified is not None or self.size is not None
+
+    def check(self, present: ObjectInfo | None) -> None:
+        """Return if it holds of the present object; ``None`` where there is none.
+
+        Raises:
+            NoSuchKey: ``if_match``, and there is no object.
+            PreconditionFailed: With the header in ``Condition``.
+        """
+        if present is None:
+            if self.if_match is not None:
+                raise NoSuchKey
+            return
+        if self.if_match not in (None, "*", present.etag):
+            raise PreconditionFailed(fields={"Condition": "If-Match"})
+        if self.if_none_match in ("*", present.etag):
+            raise PreconditionFailed(fields={"Condition": "If-None-Match"})
+        if self.last_modified is not None and _seconds(self.last_modified) != _seconds(
+            present.last_modified
+        ):
+            raise PreconditionFailed(fields={"Condition": "x-amz-if-match-last-modified-time"})
+        if self.size not in (None, present.size):
+            raise PreconditionFailed(fields={"Condition": "x-amz-if-match-size"})
+
+
+def _seconds(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(microsecond=0)
 
 
 class ObjectReader:
@@ -210,12 +278,17 @@ class ObjectPage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartInfo:
-    """A part of an open multipart upload; ``etag`` without quotes, times aware UTC."""
+    """A part of an open multipart upload; ``etag`` without quotes, times aware UTC.
+
+    Attributes:
+        checksum: Of its bytes, where one is known.
+    """
 
     part_number: int
     etag: str
     size: int
     last_modified: datetime
+    checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,28 +297,41 @@ class CompletedPart:
 
     Attributes:
         size: Length in bytes, where the caller has looked it up.
+        checksums: What the client says of the part: lower-case algorithm to base64. A part of
+            which another value of the same algorithm is known is ``InvalidPart``.
     """
 
     part_number: int
     etag: str
     size: int | None = field(default=None, compare=False)
+    checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UploadInfo:
-    """An open multipart upload."""
+    """An open multipart upload.
+
+    Attributes:
+        checksum: Algorithm and type that it was created with, where they are known; no value.
+    """
 
     key: str
     upload_id: str
     initiated: datetime
+    checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartPage:
-    """Parts in ascending order; ``next_marker`` is the last number when more follow."""
+    """Parts in ascending order; ``next_marker`` is the last number when more follow.
+
+    Attributes:
+        checksum: Of the upload, as in ``UploadInfo``.
+    """
 
     parts: Sequence[PartInfo] = ()
     next_marker: int | None = None
+    checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backend import StorageBackend
+from .checksums import CHECKSUM_SIZES, Checksum
 from .contribution import Contribution
 from .layer import StorageLayer
 from .objects import (
@@ -50,12 +51,14 @@ class StorageLayerType(Contribution[Callable[[StorageBackend], StorageLayer]]):
 
 
 __all__ = [
+    "CHECKSUM_SIZES",
     "RESERVED_PREFIX",
     "STORED_HEADERS",
     "Body",
     "BucketInfo",
     "ByteRange",
     "Capabilities",
+    "Checksum",
     "CompletedPart",
     "Condition",
     "ObjectInfo",

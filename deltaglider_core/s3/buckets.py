@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from ..context import RequestContext
 from ..errors import (
-    ClientError,
     InvalidArgument,
     MethodNotAllowed,
-    NoSuchBucketConfiguration,
     NotImplementedS3,
 )
 from ..interfaces.auth import Action
 from ..interfaces.storage import BucketInfo
 from . import xml
+from .acl import check_acl_headers
 from .listing import decode_token, encode_token, integer_param
-from .object_headers import refuse_unsupported_acl
-from .operations import BUCKET_SUBRESOURCES, EMPTY_CONFIGURATIONS, EMPTY_DOCUMENTS, subresource_of
+from .operations import BUCKET_SUBRESOURCES, OBJECT_SUBRESOURCES, subresource_of
 from .payload import read_optional
 from .response import S3Response, xml_response
 
@@ -27,12 +25,11 @@ MAX_BUCKETS = 10_000
 #: A CreateBucketConfiguration is a few hundred bytes.
 MAX_CREATE_BODY = 64 * 1024
 
-
-class AccessForbidden(ClientError):
-    """What AWS answers to a preflight request that no CORS rule admits."""
-
-    code, status = "AccessForbidden", 403
-    message = "CORSResponse: CORS is not enabled for this bucket."
+_METHODS = {
+    "SERVICE": ("GET", "HEAD"),
+    "BUCKET": ("DELETE", "GET", "HEAD", "POST", "PUT"),
+    "OBJECT": ("DELETE", "GET", "HEAD", "POST", "PUT"),
+}
 
 
 async def list_buckets(context: RequestContext) -> S3Response:
@@ -46,13 +43,15 @@ async def list_buckets(context: RequestContext) -> S3Response:
         )
     prefix = request.param("prefix") or ""
     token = request.param("continuation-token")
-    after = "" if token is None else decode_token(token)
+    after = decode_token(token) if token else ""
+    region = request.param("bucket-region") or REGION
     visible: list[BucketInfo] = []
     for storage in context.pipeline.backends.values():
         visible += [
             bucket
             for bucket in await storage.list_buckets()
-            if bucket.name > after
+            if region == REGION
+            and bucket.name > after
             and bucket.name.startswith(prefix)
             and context.allowed(Action.LIST, bucket.name)
         ]
@@ -69,15 +68,16 @@ async def head_service(context: RequestContext) -> S3Response:
     return S3Response()
 
 
-async def cors_preflight(context: RequestContext) -> S3Response:
-    """OPTIONS: no bucket has CORS rules."""
-    raise AccessForbidden
-
-
 async def create_bucket(context: RequestContext) -> S3Response:
     """PUT /bucket. A location constraint is read and ignored: there is one region."""
     request = context.request
-    refuse_unsupported_acl(request.headers)
+    check_acl_headers(request.headers)
+    ownership = request.headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
+    if ownership != "BucketOwnerEnforced":
+        raise NotImplementedS3(
+            f"The object ownership {ownership!r} is not supported: it is BucketOwnerEnforced.",
+            fields={"Header": "x-amz-object-ownership"},
+        )
     if request.headers.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true":
         raise NotImplementedS3("Object Lock is not supported by this service.")
     document = await read_optional(request, context.principal, MAX_CREATE_BODY)
@@ -92,7 +92,13 @@ async def head_bucket(context: RequestContext) -> S3Response:
     """HEAD /bucket."""
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
-    return S3Response(headers={"x-amz-bucket-region": REGION})
+    return S3Response(
+        headers={
+            "Content-Type": "application/xml",
+            "x-amz-bucket-region": REGION,
+            "x-amz-access-point-alias": "false",
+        }
+    )
 
 
 async def delete_bucket(context: RequestContext) -> S3Response:
@@ -109,27 +115,6 @@ async def get_bucket_location(context: RequestContext) -> S3Response:
     return xml_response(xml.render_empty("LocationConstraint"))
 
 
-async def get_bucket_configuration(context: RequestContext) -> S3Response:
-    """GET of a bucket configuration: what AWS answers where none was ever set."""
-    storage, bucket = context.storage()
-    await storage.head_bucket(bucket)
-    names = {name for name, _ in context.request.query}
-    subresource = subresource_of(names, BUCKET_SUBRESOURCES) or ""
-    if subresource in EMPTY_DOCUMENTS:
-        return xml_response(xml.render_empty(EMPTY_DOCUMENTS[subresource]))
-    raise NoSuchBucketConfiguration(*EMPTY_CONFIGURATIONS[subresource])
-
-
-async def get_acl(context: RequestContext) -> S3Response:
-    """GET ?acl of a bucket or object: its owner has full control, nobody else has any."""
-    storage, bucket = context.storage()
-    if context.request.key:
-        await storage.head_object(bucket, context.request.key)
-    else:
-        await storage.head_bucket(bucket)
-    return xml_response(xml.render_acl())
-
-
 async def not_implemented(context: RequestContext) -> S3Response:
     """S3 that this service does not have: first 404 for what is absent, then 501."""
     storage, bucket = context.storage()
@@ -137,11 +122,20 @@ async def not_implemented(context: RequestContext) -> S3Response:
         await storage.head_object(bucket, context.request.key)
     else:
         await storage.head_bucket(bucket)
+    known = OBJECT_SUBRESOURCES if context.request.key else BUCKET_SUBRESOURCES
+    subresource = subresource_of({name for name, _ in context.request.query}, known)
+    what = f"?{subresource}" if subresource else "this resource"
     raise NotImplementedS3(
-        f"{context.request.method} of this subresource is not supported by this service."
+        f"{context.request.method} of {what} is not implemented by this service."
     )
 
 
 async def method_not_allowed(context: RequestContext) -> S3Response:
     """No S3 operation has this method."""
-    raise MethodNotAllowed(fields={"Method": context.request.method})
+    request = context.request
+    kind = "OBJECT" if request.key else "BUCKET" if request.bucket else "SERVICE"
+    allowed = [name for name in _METHODS[kind] if name != request.method]
+    raise MethodNotAllowed(
+        fields={"Method": request.method, "ResourceType": kind},
+        headers={"Allow": ", ".join(allowed)},
+    )

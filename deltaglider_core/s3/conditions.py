@@ -16,6 +16,7 @@ from ..interfaces.storage import Condition
 
 # Clients also send ETags without quotes, or with the quotes of a listing inside their own.
 _ETAG = re.compile(r"[ \t]*(W/)?(?:\"{1,2}([^\"]*)\"{1,2}|([^\",\s]+))[ \t]*(?:,|$)")
+_SIZE = re.compile(r"[ \t]*[0-9]{1,19}[ \t]*")
 
 
 def check_read(headers: Mapping[str, str], etag: str, last_modified: datetime) -> bool:
@@ -58,7 +59,34 @@ def write_condition(headers: Mapping[str, str]) -> Condition | None:
         if if_match is not None or if_none_match.strip() != "*":
             raise _unsupported("If-None-Match")
         return Condition(if_none_match="*")
-    value = (if_match or "").strip()
+    return Condition(if_match=_one_etag(if_match or ""))
+
+
+def delete_condition(headers: Mapping[str, str]) -> Condition | None:
+    """Read the condition of a DELETE; None without one.
+
+    Raises:
+        NotImplementedS3: ``If-None-Match``, which S3 does not have here, or several ETags.
+        InvalidArgument: A value that cannot be read, which must not count as no condition.
+    """
+    if "if-none-match" in headers:
+        raise NotImplementedS3(
+            "If-None-Match is not supported for deletes.", fields={"Header": "If-None-Match"}
+        )
+    if_match = headers.get("if-match")
+    time = headers.get("x-amz-if-match-last-modified-time")
+    size = headers.get("x-amz-if-match-size")
+    if if_match is None and time is None and size is None:
+        return None
+    return Condition(
+        if_match=None if if_match is None else _one_etag(if_match),
+        last_modified=None if time is None else _time_of("x-amz-if-match-last-modified-time", time),
+        size=None if size is None else _size_of("x-amz-if-match-size", size),
+    )
+
+
+def _one_etag(header: str) -> str:
+    value = header.strip()
     match = _ETAG.fullmatch(value)
     if match is None or value.endswith(","):
         if not value:
@@ -68,11 +96,30 @@ def write_condition(headers: Mapping[str, str]) -> Condition | None:
         raise _unsupported("If-Match")
     weak, quoted, plain = match.groups()
     if weak or quoted == "*":
-        return Condition(if_match=value)
+        return value
     tag = plain if quoted is None else quoted
     if not tag:
         raise InvalidArgument("If-Match must not be empty.", fields={"ArgumentName": "If-Match"})
-    return Condition(if_match=tag)
+    return str(tag)
+
+
+def _time_of(name: str, text: str) -> datetime:
+    time = parse_time(text)
+    if time is None:
+        raise InvalidArgument(
+            f"The value of {name} is not a date.",
+            fields={"ArgumentName": name, "ArgumentValue": text},
+        )
+    return time
+
+
+def _size_of(name: str, text: str) -> int:
+    if not _SIZE.fullmatch(text.strip()):
+        raise InvalidArgument(
+            f"The value of {name} is not a number of bytes.",
+            fields={"ArgumentName": name, "ArgumentValue": text},
+        )
+    return int(text)
 
 
 def if_range_applies(headers: Mapping[str, str], etag: str, last_modified: datetime) -> bool:
@@ -104,6 +151,18 @@ def parse_http_date(text: str) -> datetime | None:
         return None
 
 
+def parse_time(text: str) -> datetime | None:
+    """An HTTP date, or a time of ISO 8601 as SDKs write it into XML; None if it is neither."""
+    time = parse_http_date(text)
+    if time is not None:
+        return time
+    try:
+        time = datetime.fromisoformat(text.strip())
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _check_must_hold(
     headers: Mapping[str, str], prefix: str, etag: str, last_modified: datetime
 ) -> None:
@@ -127,7 +186,8 @@ def _unchanged(
         matched = _matches(if_none_match, etag, weak=True)
         return prefix + "If-None-Match" if matched else None
     since = _date(headers, prefix + "if-modified-since")
-    if since is not None and last_modified.replace(microsecond=0) <= since:
+    # A date in the future says nothing: S3 ignores it.
+    if since is not None and last_modified.replace(microsecond=0) <= since <= datetime.now(UTC):
         return prefix + "If-Modified-Since"
     return None
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from ..checksums import DEFAULT_ALGORITHM
 from ..context import RequestContext, S3Request
 from ..errors import (
     ClientError,
@@ -20,6 +21,8 @@ from ..errors import (
     InvalidArgument,
     InvalidRequest,
     InvalidURI,
+    NoSuchBucket,
+    NoSuchKey,
     NotImplementedS3,
     PreconditionFailed,
     S3Error,
@@ -27,6 +30,7 @@ from ..errors import (
 from ..interfaces.auth import Action
 from ..interfaces.storage import (
     ByteRange,
+    Checksum,
     Condition,
     ObjectInfo,
     ObjectMetadata,
@@ -34,9 +38,13 @@ from ..interfaces.storage import (
 )
 from ..origin import origin
 from . import conditions, ranges, xml
+from .checksums import chosen_algorithm
+from .computed import Computed, checksum_of_copy
 from .names import check_bucket_name, check_key, decode_path
-from .object_headers import metadata_of_request, refuse_unsupported
+from .object_headers import metadata_of_request, refuse_unsupported, tags_of_request
 from .objects import MAX_SINGLE_PUT, precheck, whole
+from .parts import parse_part_number
+from .request_checks import check_owner, invalid_version
 from .response import S3Response, xml_response
 
 #: Seconds after which a slow operation starts its answer and keeps the connection alive with
@@ -67,10 +75,7 @@ def parse_copy_source(value: str) -> tuple[str, str]:
     # A "?" in a key comes escaped; bytes that are not ASCII may come as they are.
     path, _, query = value.partition("?")
     if query and query != "versionId=null":
-        raise InvalidArgument(
-            "Buckets are not versioned: the versionId of a copy source can only be null.",
-            fields={"ArgumentName": "x-amz-copy-source", "ArgumentValue": value},
-        )
+        raise invalid_version(query.removeprefix("versionId="))
     try:
         raw = path.removeprefix("/").encode().decode("latin-1")
         bucket, _, key = decode_path(f"/{raw}")[1:].partition("/")
@@ -92,7 +97,16 @@ async def _source(context: RequestContext) -> Source:
     context.admit_key("GET", "get_object", Action.READ, bucket, key)
     route = context.route(bucket)
     storage = context.pipeline.backends[route.backend]
-    info = await storage.head_object(route.bucket, key)
+    check_owner(request.headers.get("x-amz-source-expected-bucket-owner"))
+    try:
+        info = await storage.head_object(route.bucket, key)
+    except NoSuchKey as error:
+        # The answer names the source: the key of the request itself may well exist.
+        error.fields["Key"] = key
+        raise
+    except NoSuchBucket as error:
+        error.fields["BucketName"] = bucket
+        raise
     conditions.check_copy_source(request.headers, info.etag, info.last_modified)
     return Source(storage=storage, backend=route.backend, bucket=route.bucket, key=key, info=info)
 
@@ -101,16 +115,12 @@ async def copy_object(context: RequestContext) -> S3Response:
     """PUT /bucket/key with ``x-amz-copy-source``."""
     request = context.request
     refuse_unsupported(request.headers)
-    directive = request.headers.get("x-amz-metadata-directive", "COPY").upper()
-    if directive not in ("COPY", "REPLACE"):
-        raise InvalidArgument(
-            f"Unknown metadata directive {directive}: use COPY or REPLACE.",
-            fields={"ArgumentName": "x-amz-metadata-directive", "ArgumentValue": directive},
-        )
-    tagging = request.headers.get("x-amz-tagging-directive", "COPY").upper()
-    if tagging != "COPY":
-        raise NotImplementedS3("Object tagging is not supported by this service.")
+    directive = _directive(request, "x-amz-metadata-directive", "metadata")
+    tagging = _directive(request, "x-amz-tagging-directive", "tagging")
+    given = metadata_of_request(request) if directive == "REPLACE" else None
+    tags = tags_of_request(request) if tagging == "REPLACE" else None
     condition = conditions.write_condition(request.headers)
+    algorithm = chosen_algorithm(request.headers)
     source = await _source(context)
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
@@ -128,13 +138,49 @@ async def copy_object(context: RequestContext) -> S3Response:
             "The source of a copy can have at most 5 GiB: use multipart with UploadPartCopy.",
             fields={"ProposedSize": str(source.info.size), "MaxSizeAllowed": str(MAX_SINGLE_PUT)},
         )
-    metadata = metadata_of_request(request) if directive == "REPLACE" else None
-    copying = _copy(source, storage, bucket, request.key, metadata, condition)
+    checksum = checksum_of_copy(source.info, algorithm)
+    metadata = _metadata_of_copy(source.info, given, tags, checksum.known)
+    copying = _copy(
+        source, storage, bucket, request.key, metadata, condition, algorithm=checksum.algorithm
+    )
 
     async def document() -> bytes:
-        return xml.render_copy_object_result(await copying)
+        return xml.render_copy_object_result(*await copying)
 
     return await slow_xml(document, request)
+
+
+def _directive(request: S3Request, header: str, what: str) -> str:
+    value = request.headers.get(header, "COPY").upper()
+    if value not in ("COPY", "REPLACE"):
+        raise InvalidArgument(
+            f"Unknown {what} directive {value}: use COPY or REPLACE.",
+            fields={"ArgumentName": header, "ArgumentValue": value},
+        )
+    return value
+
+
+def _metadata_of_copy(
+    source: ObjectInfo,
+    given: ObjectMetadata | None,
+    tags: dict[str, str] | None,
+    checksum: Checksum | None,
+) -> ObjectMetadata:
+    """What the copy gets: each of metadata and tags is replaced or the source's.
+
+    Args:
+        given: Metadata in place of the source's, or None.
+        tags: Tags in place of the source's, or None.
+        checksum: Of the copy, where it is known already.
+    """
+    kept = source.metadata or ObjectMetadata()
+    headers, user = (kept.headers, kept.user) if given is None else (given.headers, given.user)
+    return ObjectMetadata(
+        headers=headers,
+        user=user,
+        internal={} if checksum is None else {"checksum": str(checksum)},
+        tags=kept.tags if tags is None else tags,
+    )
 
 
 async def _copy(
@@ -142,11 +188,21 @@ async def _copy(
     storage: StorageBackend,
     bucket: str,
     key: str,
-    metadata: ObjectMetadata | None,
+    metadata: ObjectMetadata,
     condition: Condition | None,
-) -> ObjectInfo:
-    if source.storage is storage:
-        return await storage.copy_object(
+    *,
+    algorithm: str | None,
+) -> tuple[ObjectInfo, Checksum | None]:
+    """Copy; through this process if need be.
+
+    Args:
+        algorithm: Of a checksum to be computed from the bytes.
+
+    Returns:
+        The copy and its checksum.
+    """
+    if source.storage is storage and algorithm is None:
+        info = await storage.copy_object(
             source.bucket,
             source.key,
             bucket,
@@ -155,32 +211,36 @@ async def _copy(
             metadata=metadata,
             condition=condition,
         )
+        return info, Checksum.parse(metadata.internal.get("checksum", ""))
     async with await source.storage.get_object(source.bucket, source.key) as reader:
         if reader.info.etag != source.info.etag:
             raise PreconditionFailed("The source changed while it was being copied.")
-        if metadata is None:
-            kept = reader.info.metadata or ObjectMetadata()
-            metadata = ObjectMetadata(headers=kept.headers, user=kept.user)
+        body = Computed(whole(reader), algorithm or DEFAULT_ALGORITHM)
+        if "checksum" not in metadata.internal:
+            metadata = replace(metadata, late=body.internal)
         payload = {"source_bucket": source.bucket, "source_key": source.key}
         with origin(kind="ObjectCopied", payload=payload):
-            return await storage.put_object(
+            info = await storage.put_object(
                 bucket,
                 key,
-                whole(reader),
+                body.chunks(),
                 size=reader.info.size,
                 metadata=metadata,
                 condition=condition,
             )
+        known = Checksum.parse(metadata.internal.get("checksum", ""))
+        return info, known or body.checksum
 
 
 async def upload_part_copy(context: RequestContext) -> S3Response:
     """PUT /bucket/key?partNumber&uploadId with ``x-amz-copy-source``."""
-    from .multipart import part_number_of, upload_id_of
+    from .multipart import upload_id_of
 
     request = context.request
-    part_number, upload_id = part_number_of(request), upload_id_of(request)
+    part_number, upload_id = parse_part_number(request), upload_id_of(request)
     source = await _source(context)
     storage, bucket = context.storage()
+    chosen = (await storage.list_parts(bucket, request.key, upload_id, max_parts=0)).checksum
     requested = request.headers.get("x-amz-copy-source-range")
     byte_range: ByteRange | None = None
     if requested is not None:
@@ -199,10 +259,19 @@ async def upload_part_copy(context: RequestContext) -> S3Response:
                     "A part can have at most 5 GiB.",
                     fields={"ProposedSize": str(size), "MaxSizeAllowed": str(MAX_SINGLE_PUT)},
                 )
-            part = await storage.upload_part(
-                bucket, request.key, upload_id, part_number, whole(reader), size=size
+            body = Computed(
+                whole(reader), DEFAULT_ALGORITHM if chosen is None else chosen.algorithm
             )
-        return xml.render_copy_part_result(part)
+            part = await storage.upload_part(
+                bucket,
+                request.key,
+                upload_id,
+                part_number,
+                body.chunks(),
+                size=size,
+                checksum=lambda: body.checksum,
+            )
+        return xml.render_copy_part_result(part, None if chosen is None else body.checksum)
 
     return await slow_xml(copy, request)
 
@@ -214,7 +283,14 @@ async def slow_xml(work: Callable[[], Awaitable[bytes]], request: S3Request) -> 
     AWS reports it for these operations and what SDKs look for.
     """
     task = asyncio.ensure_future(work())
-    done, _ = await asyncio.wait({task}, timeout=KEEP_ALIVE_SECONDS)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=KEEP_ALIVE_SECONDS)
+    except asyncio.CancelledError:
+        # Others may have joined this work: it goes on, and what it uses has to stay open.
+        await asyncio.wait({task})
+        if (error := task.exception()) is not None:
+            _log_late(error, request)
+        raise
     if done:
         return xml_response(task.result())
 

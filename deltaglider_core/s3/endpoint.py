@@ -15,7 +15,9 @@ import falcon
 from ..combinators import all_pass, first_hit
 from ..context import RequestContext, S3Request, admit
 from ..errors import (
+    AccessDenied,
     ClientError,
+    GatewayTimeout,
     IntegrityError,
     InternalError,
     InvalidArgument,
@@ -23,15 +25,22 @@ from ..errors import (
     NoSuchBucket,
     NoSuchKey,
     NotImplementedS3,
+    RequestTimeout,
     S3Error,
 )
 from ..interfaces.admission import RequestFacts
 from ..interfaces.auth import ANONYMOUS, Principal
 from ..origin import origin
 from . import handlers
-from .names import MAX_KEY_BYTES, check_bucket_name, check_key, parse_query, split_path
+from .addressing import TARGET, Target
+from .cors import with_cors_headers
+from .deadline import answer_in_time
+from .names import MAX_KEY_BYTES, check_bucket_name, check_key, parse_query
+from .objects import MAX_SINGLE_PUT
 from .operations import ACTIONS, OPEN_OPERATIONS, find_operation
+from .post_object import with_form
 from .replay import signature_of
+from .request_checks import check_request
 from .response import HOST_ID, S3Response, is_sendable
 from .sigv4_evidence import with_hoisted_headers
 from .wire import Exchange
@@ -39,6 +48,7 @@ from .xml import render_error
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
+    from ..limits import Limits
     from ..pipeline import Pipeline
     from ..services import Clock
 
@@ -54,12 +64,14 @@ class S3Endpoint:
         gateway: Holds the pipeline in force.
         clock: The time, for signatures.
         log: A structlog logger.
+        limits: Of the process.
     """
 
-    def __init__(self, gateway: Gateway, clock: Clock, log: Any) -> None:
+    def __init__(self, gateway: Gateway, clock: Clock, log: Any, limits: Limits) -> None:
         self._gateway = gateway
         self._clock = clock
         self._log = log
+        self._limits = limits
 
     async def __call__(self, req: Any, resp: Any, **_: object) -> None:
         """Falcon sink."""
@@ -68,11 +80,15 @@ class S3Endpoint:
         exchange.log_fields["request_id"] = request_id
         # Held until the last byte of the answer has been sent.
         pipeline = exchange.resources.enter_context(self._gateway.acquire())
+        request: S3Request | None = None
         response: S3Response
         try:
+            await exchange.resources.enter_async_context(self._limits.request())
             request = parse_request(req.scope, exchange, request_id, self._clock)
             exchange.operation = request.operation
-            response = await self._serve(request, pipeline, exchange)
+            seconds = pipeline.settings.advanced.request_timeout_seconds
+            work = self._serve(request, pipeline, exchange)
+            response = await answer_in_time(work, exchange, seconds)
         except S3Error as error:
             response = self._render_error(error, req.scope, exchange, request_id)
         except Exception:
@@ -80,6 +96,8 @@ class S3Endpoint:
             response = self._render_error(InternalError(), req.scope, exchange, request_id)
         if response.stream is not None:
             exchange.resources.push_async_callback(_close, response.stream)
+        if request is not None:
+            response = with_cors_headers(request, pipeline, response)
         try:
             _check_headers(response)
         except IntegrityError as error:
@@ -89,6 +107,10 @@ class S3Endpoint:
     async def _serve(
         self, request: S3Request, pipeline: Pipeline, exchange: Exchange
     ) -> S3Response:
+        if request.operation == "post_object":
+            maximum = min(MAX_SINGLE_PUT, pipeline.settings.advanced.max_object_size)
+            request = await with_form(request, max_size=maximum)
+            exchange.log_fields["key"] = request.key[:MAX_LOGGED]
         principal = await identify(request, pipeline, exchange)
         context = RequestContext(request=request, principal=principal, pipeline=pipeline)
         if request.operation not in OPEN_OPERATIONS:
@@ -97,6 +119,7 @@ class S3Endpoint:
             if request.key:
                 check_key(request.key)
             context.authorize(ACTIONS[request.operation], request.bucket, request.key)
+            check_request(request)
         advanced = pipeline.settings.advanced
         signature = signature_of(
             request, principal, advanced.replay_window_seconds, advanced.clock_skew_seconds
@@ -118,6 +141,8 @@ class S3Endpoint:
         if isinstance(error, IntegrityError):
             # The text names references and digests: for the log, not for the client.
             error = InternalError()
+        if isinstance(error, RequestTimeout | GatewayTimeout):
+            self._limits.refused("slow_body" if isinstance(error, RequestTimeout) else "timeout")
         exchange.log_fields["error"] = error.code
         resource = scope.get("raw_path", b"/").decode("latin-1")
         return S3Response(
@@ -143,6 +168,9 @@ async def identify(request: S3Request, pipeline: Pipeline, exchange: Exchange) -
     )
     admit(pipeline.admission_rules, facts)
     await all_pass(pipeline.gates_before_auth, lambda gate: gate.check(request, None))
+    if request.operation == "cors_preflight":
+        # Browsers send it without credentials; those in a presigned URL sign another method.
+        return ANONYMOUS
     principal = await _authenticate(request, pipeline)
     exchange.log_fields["user"] = principal.name
     await all_pass(pipeline.gates_after_auth, lambda gate: gate.check(request, principal))
@@ -155,6 +183,8 @@ async def _authenticate(request: S3Request, pipeline: Pipeline) -> Principal:
     )
     if principal is not None:
         return principal
+    if request.has_form_credentials:
+        raise AccessDenied("Nothing here verifies the credentials of this form.")
     if "authorization" in request.headers:
         # Credentials that nobody verifies must not pass for none.
         raise InvalidArgument(
@@ -170,8 +200,20 @@ async def _authenticate(request: S3Request, pipeline: Pipeline) -> Principal:
 def parse_request(
     scope: Mapping[str, Any], exchange: Exchange, request_id: str, clock: Clock
 ) -> S3Request:
-    """Read the ASGI scope once. Raises ``InvalidURI``."""
-    header_list = [(_text(name).lower(), _text(value)) for name, value in scope["headers"]]
+    """Read the ASGI scope once.
+
+    Raises:
+        BadRequest: It is not clear to which host the request is addressed.
+        InvalidURI: The path or the query cannot be decoded.
+    """
+    target: Target | S3Error = scope[TARGET]
+    if isinstance(target, S3Error):
+        raise target
+    header_list = [
+        (_text(name).lower(), _text(value)) for name, value in scope["headers"] if name != b"host"
+    ]
+    if target.host:
+        header_list.insert(0, ("host", target.host))
     headers: dict[str, str] = {}
     for name, value in header_list:
         headers[name] = f"{headers[name]},{value}" if name in headers else value
@@ -180,12 +222,11 @@ def parse_request(
         raw_query = scope["query_string"].decode("ascii")
     except UnicodeDecodeError:
         raise InvalidURI from None
-    bucket, key = split_path(raw_path)
+    bucket, key = target.split()
     # What is too long to be a name is refused, and need not fill the log.
     exchange.log_fields.update(bucket=bucket[:MAX_LOGGED], key=key[:MAX_LOGGED])
     query = parse_query(raw_query)
     effective = with_hoisted_headers(headers, query)
-    client = scope.get("client")
     return S3Request(
         request_id=request_id,
         method=scope["method"],
@@ -197,10 +238,11 @@ def parse_request(
         query=query,
         headers=effective,
         header_list=header_list,
-        scheme=scope.get("scheme", "http"),
-        client_ip=client[0] if client else "",
+        scheme=target.scheme,
+        client_ip=target.client_ip,
         received=clock.now(),
         body=exchange.body,
+        target=target,
     )
 
 

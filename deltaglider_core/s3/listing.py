@@ -1,6 +1,6 @@
-"""ListObjects, versions 1 and 2.
+"""ListObjects, versions 1 and 2, and ListObjectVersions.
 
-Source: AWS, "ListObjects", "ListObjectsV2".
+Source: AWS, "ListObjects", "ListObjectsV2", "ListObjectVersions".
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from ..context import RequestContext, S3Request
 from ..errors import InvalidArgument
 from ..interfaces.storage import ObjectPage
 from . import xml
+from .request_checks import NULL_VERSION, invalid_version
 from .response import S3Response, xml_response
+from .xml_versions import render_list_versions
 
 #: Most entries of a page; more is asked for in vain, as on AWS.
 MAX_KEYS = 1000
+MAX_INTEGER = 2**31 - 1
 #: First byte of a continuation token: its version.
 TOKEN_VERSION = b"\x01"
 
@@ -26,12 +29,13 @@ def integer_param(request: S3Request, name: str, default: int) -> int:
     if value is None or value == "":
         return default
     # The length first: int() refuses thousands of digits with an error of its own.
-    if not (value.isascii() and value.isdigit() and len(value) <= 10 and int(value) < 2**31):
-        raise InvalidArgument(
-            f"Argument {name} must be an integer between 0 and 2147483647",
-            fields={"ArgumentName": name, "ArgumentValue": value},
-        )
-    return int(value)
+    if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= MAX_INTEGER:
+        return int(value)
+    if value.startswith("-") and value[1:].isascii() and value[1:].isdigit():
+        text = f"Argument {name} must be an integer between 0 and {MAX_INTEGER}"
+    else:
+        text = f"Provided {name} not an integer or within integer range"
+    raise InvalidArgument(text, fields={"ArgumentName": name, "ArgumentValue": value})
 
 
 def encode_token(start_after: str) -> str:
@@ -130,5 +134,39 @@ async def list_objects_v2(context: RequestContext) -> S3Response:
             max_keys=max_keys,
             encoding_type=encoding_type,
             fetch_owner=request.param("fetch-owner") == "true",
+        )
+    )
+
+
+async def list_object_versions(context: RequestContext) -> S3Response:
+    """GET /bucket?versions: of every object its only version."""
+    request = context.request
+    max_keys = min(integer_param(request, "max-keys", MAX_KEYS), MAX_KEYS)
+    encoding_type = encoding_type_of(request)
+    prefix = request.param("prefix") or ""
+    delimiter = request.param("delimiter") or ""
+    key_marker = request.param("key-marker") or ""
+    version_id_marker = request.param("version-id-marker") or ""
+    if version_id_marker and not key_marker:
+        raise InvalidArgument(
+            "A version-id marker cannot be specified without a key marker.",
+            fields={"ArgumentName": "version-id-marker", "ArgumentValue": version_id_marker},
+        )
+    if version_id_marker not in ("", NULL_VERSION):
+        raise invalid_version(version_id_marker, name="version-id-marker")
+    # After the only version of a key comes the next key, whether that version is named or not.
+    page = await _page(
+        context, prefix=prefix, delimiter=delimiter, start_after=key_marker, max_keys=max_keys
+    )
+    return xml_response(
+        render_list_versions(
+            request.bucket,
+            page,
+            prefix=prefix,
+            delimiter=delimiter,
+            key_marker=key_marker,
+            version_id_marker=version_id_marker,
+            max_keys=max_keys,
+            encoding_type=encoding_type,
         )
     )

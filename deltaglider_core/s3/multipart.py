@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..checksums import DEFAULT_ALGORITHM
 from ..context import RequestContext, S3Request
 from ..errors import (
     EntityTooLarge,
@@ -18,33 +19,32 @@ from ..errors import (
     NoSuchUpload,
     PreconditionFailed,
 )
-from ..interfaces.storage import CompletedPart, Condition, PartPage, UploadPage
+from ..interfaces.storage import Checksum, CompletedPart, Condition, PartPage, UploadPage
 from ..services import run_blocking
 from . import conditions, xml
+from .addressing import location_of
+from .checksums import (
+    ALGORITHM_HEADER,
+    PREFIX,
+    TYPE_HEADER,
+    checksum_headers_of,
+    checksum_of_upload,
+    claim_for_object,
+    stored_checksum,
+    type_mismatch,
+)
 from .copying import slow_xml
 from .listing import encoding_type_of, integer_param
 from .object_headers import metadata_of_request, refuse_unsupported
 from .objects import MAX_SINGLE_PUT, precheck
+from .parts import parse_part_number
 from .payload import open_payload, read_limited, read_optional
 from .response import S3Response, xml_response
 
-MAX_PARTS = 10_000
 #: Largest CompleteMultipartUpload document: 10,000 parts with five checksums each.
 MAX_COMPLETE_BODY = 16 * 1024**2
 
 _SIZE = re.compile(r"[0-9]{1,19}")
-
-
-def part_number_of(request: S3Request) -> int:
-    """``partNumber``, 1 to 10,000. Raises ``InvalidArgument``."""
-    value = request.param("partNumber") or ""
-    number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0
-    if not 1 <= number <= MAX_PARTS:
-        raise InvalidArgument(
-            f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive",
-            fields={"ArgumentName": "partNumber", "ArgumentValue": value},
-        )
-    return number
 
 
 def upload_id_of(request: S3Request) -> str:
@@ -60,15 +60,16 @@ async def create_multipart_upload(context: RequestContext) -> S3Response:
     request = context.request
     refuse_unsupported(request.headers)
     metadata = metadata_of_request(request)
+    checksum = checksum_of_upload(request.headers)
     await read_optional(request, context.principal, 0)
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
-    upload_id = await storage.create_multipart_upload(bucket, request.key, metadata=metadata)
-    headers = {
-        f"x-amz-checksum-{name}": request.headers[f"x-amz-checksum-{name}"]
-        for name in ("algorithm", "type")
-        if f"x-amz-checksum-{name}" in request.headers
-    }
+    upload_id = await storage.create_multipart_upload(
+        bucket, request.key, metadata=metadata, checksum=checksum
+    )
+    headers = {}
+    if checksum is not None:
+        headers = {ALGORITHM_HEADER: checksum.algorithm.upper(), TYPE_HEADER: checksum.type}
     return xml_response(
         xml.render_initiate_multipart_upload_result(request.bucket, request.key, upload_id),
         headers=headers,
@@ -78,17 +79,27 @@ async def create_multipart_upload(context: RequestContext) -> S3Response:
 async def upload_part(context: RequestContext) -> S3Response:
     """PUT /bucket/key?partNumber&uploadId."""
     request = context.request
-    part_number, upload_id = part_number_of(request), upload_id_of(request)
+    part_number, upload_id = parse_part_number(request), upload_id_of(request)
     refuse_unsupported(request.headers)
     limit = min(MAX_SINGLE_PUT, context.pipeline.settings.advanced.max_object_size)
     payload = open_payload(request, context.principal, max_size=limit)
     storage, bucket = context.storage()
+    chosen = (await storage.list_parts(bucket, request.key, upload_id, max_parts=0)).checksum
+    if chosen is not None and payload.claimed not in (None, chosen.algorithm):
+        raise type_mismatch(chosen.algorithm, payload.claimed or "null")
+    payload.compute(DEFAULT_ALGORITHM if chosen is None else chosen.algorithm)
     part = await storage.upload_part(
-        bucket, request.key, upload_id, part_number, payload, size=payload.size
+        bucket,
+        request.key,
+        upload_id,
+        part_number,
+        payload,
+        size=payload.size,
+        checksum=lambda: payload.checksum,
     )
     headers = {"ETag": f'"{part.etag}"'}
     for algorithm, value in payload.checksums.items():
-        headers[f"x-amz-checksum-{algorithm}"] = value
+        headers[PREFIX + algorithm] = value
     return S3Response(headers=headers)
 
 
@@ -98,27 +109,51 @@ async def complete_multipart_upload(context: RequestContext) -> S3Response:
     upload_id = upload_id_of(request)
     condition = conditions.write_condition(request.headers)
     payload = open_payload(request, context.principal, max_size=MAX_COMPLETE_BODY)
-    document = await read_limited(payload, MAX_COMPLETE_BODY)
-    listed = await run_blocking(xml.parse_complete_multipart, document)
-    xml.check_part_order([part.part_number for part in listed])
-    parts: Sequence[CompletedPart] = [
-        CompletedPart(part_number=p.part_number, etag=p.etag) for p in listed
-    ]
     storage, bucket = context.storage()
+    # Refused before the client sends the body, if it waits for "100 Continue".
     await storage.head_bucket(bucket)
     if condition is not None:
         await _precheck(context, upload_id, condition)
+    document = await read_limited(payload, MAX_COMPLETE_BODY)
+    listed = await run_blocking(xml.parse_complete_multipart, document)
+    xml.check_part_order([part.part_number for part in listed], upload_id)
+    parts: Sequence[CompletedPart] = [
+        CompletedPart(part_number=p.part_number, etag=p.etag, checksums=p.checksums) for p in listed
+    ]
+    checksum = await _claimed(context, upload_id)
     parts = await _with_sizes(context, upload_id, parts)
 
     async def complete() -> bytes:
         info = await storage.complete_multipart_upload(
-            bucket, request.key, upload_id, parts, condition=condition
+            bucket, request.key, upload_id, parts, condition=condition, checksum=checksum
         )
         return xml.render_complete_multipart_upload_result(
-            f"/{request.bucket}/{request.key}", request.bucket, request.key, info.etag
+            location_of(request),
+            request.bucket,
+            request.key,
+            info.etag,
+            stored_checksum(info),
         )
 
     return await slow_xml(complete, request)
+
+
+async def _claimed(context: RequestContext, upload_id: str) -> Checksum | None:
+    """What the client says the checksum of the object is.
+
+    Raises:
+        InvalidRequest: Malformed, or of another algorithm or type than the upload.
+    """
+    headers = context.request.headers
+    if TYPE_HEADER not in headers and not checksum_headers_of(headers):
+        return None
+    storage, bucket = context.storage()
+    try:
+        page = await storage.list_parts(bucket, context.request.key, upload_id, max_parts=0)
+    except NoSuchUpload:
+        # Completed already, perhaps: the storage knows whether this is a repetition.
+        return None
+    return claim_for_object(headers, page.checksum or Checksum(algorithm=DEFAULT_ALGORITHM))
 
 
 async def _precheck(context: RequestContext, upload_id: str, condition: Condition) -> None:

@@ -16,7 +16,9 @@ from ..errors import (
     NotImplementedS3,
 )
 from ..interfaces.storage import STORED_HEADERS, ObjectInfo, ObjectMetadata
+from .acl import check_acl_headers
 from .response import is_sendable
+from .tags import TAGGING_HEADER, parse_tagging_header
 from .xml import http_date
 
 USER_PREFIX = "x-amz-meta-"
@@ -25,7 +27,8 @@ MAX_USER_METADATA_BYTES = 2048
 #: AWS limits all request headers together to 8 KB; what we store of them stays below that.
 MAX_STORED_HEADER_BYTES = 8192
 
-DEFAULT_CONTENT_TYPE = "application/octet-stream"
+#: What AWS answers where the client named no type.
+DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 
 #: ``response-*`` query parameters of GET and HEAD, and the header each one replaces.
 OVERRIDES = {
@@ -52,11 +55,7 @@ _STORAGE_CLASSES = frozenset(
         "EXPRESS_ONEZONE",
     }
 )
-#: ACLs that mean what every object here has: its owner, and nobody else.
-_PRIVATE_ACLS = frozenset({"private", "bucket-owner-full-control", "bucket-owner-read"})
-
 _UNSUPPORTED_HEADERS = (
-    "x-amz-tagging",
     "x-amz-object-lock-mode",
     "x-amz-object-lock-retain-until-date",
     "x-amz-object-lock-legal-hold",
@@ -67,11 +66,6 @@ _UNSUPPORTED_HEADERS = (
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-website-redirect-location",
     "x-amz-write-offset-bytes",
-    "x-amz-grant-full-control",
-    "x-amz-grant-read",
-    "x-amz-grant-read-acp",
-    "x-amz-grant-write",
-    "x-amz-grant-write-acp",
 )
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -93,17 +87,7 @@ def refuse_unsupported(headers: Mapping[str, str]) -> None:
             f"The storage class {storage_class} is not supported; objects are STANDARD.",
             fields={"Header": "x-amz-storage-class"},
         )
-    refuse_unsupported_acl(headers)
-
-
-def refuse_unsupported_acl(headers: Mapping[str, str]) -> None:
-    """Raise for a canned ACL that would share the object or bucket."""
-    acl = headers.get("x-amz-acl", "private")
-    if acl not in _PRIVATE_ACLS:
-        raise NotImplementedS3(
-            f"The ACL {acl} is not supported; objects belong to their owner alone.",
-            fields={"Header": "x-amz-acl"},
-        )
+    check_acl_headers(headers)
 
 
 def metadata_of_request(request: S3Request) -> ObjectMetadata:
@@ -112,6 +96,7 @@ def metadata_of_request(request: S3Request) -> ObjectMetadata:
     Raises:
         MetadataTooLarge: User metadata above 2 KB.
         InvalidArgument: A value that no response header could carry.
+        InvalidTag, BadRequest: Tags that an object cannot have.
     """
     stored: dict[str, str] = {}
     for name in STORED_HEADERS:
@@ -120,8 +105,9 @@ def metadata_of_request(request: S3Request) -> ObjectMetadata:
             continue
         if name == "content-encoding":
             # "aws-chunked" describes the transfer, not the object.
-            codings = [c.strip() for c in value.split(",")]
-            value = ",".join(c for c in codings if c and c.lower() != "aws-chunked")
+            codings = [coding.strip() for coding in value.split(",")]
+            if "aws-chunked" in map(str.lower, codings):
+                value = ",".join(c for c in codings if c and c.lower() != "aws-chunked")
         value = value.strip()
         if value:
             stored[name] = _checked(name, value)
@@ -138,7 +124,12 @@ def metadata_of_request(request: S3Request) -> ObjectMetadata:
         raise MetadataTooLarge(
             fields={"Size": str(_bytes_of(stored)), "MaxSizeAllowed": str(MAX_STORED_HEADER_BYTES)}
         )
-    return ObjectMetadata(headers=stored, user=user)
+    return ObjectMetadata(headers=stored, user=user, tags=tags_of_request(request))
+
+
+def tags_of_request(request: S3Request) -> dict[str, str]:
+    """Read ``x-amz-tagging``. Raises ``InvalidArgument``, ``InvalidTag``, ``BadRequest``."""
+    return parse_tagging_header(request.headers.get(TAGGING_HEADER, ""))
 
 
 def _checked(name: str, value: str) -> str:
@@ -178,6 +169,8 @@ def object_headers(request: S3Request, info: ObjectInfo) -> dict[str, str]:
             missing += 1
     if missing:
         headers["x-amz-missing-meta"] = str(missing)
+    if metadata.tags:
+        headers["x-amz-tagging-count"] = str(len(metadata.tags))
     for name, header in OVERRIDES.items():
         override = request.param(name)
         if override:

@@ -7,20 +7,23 @@ from dataclasses import replace
 
 import structlog
 
+from ..checksums import DEFAULT_ALGORITHM
 from ..context import RequestContext
 from ..errors import (
     ClientError,
     InternalError,
     InvalidRange,
-    NotImplementedS3,
+    NoSuchVersion,
     PreconditionFailed,
     S3Error,
+    ServiceUnavailable,
 )
 from ..interfaces.auth import Action
 from ..interfaces.storage import (
     ByteRange,
     Condition,
     ObjectInfo,
+    ObjectMetadata,
     ObjectReader,
     StorageBackend,
 )
@@ -28,9 +31,12 @@ from ..origin import current_origin, origin
 from ..services import run_blocking
 from ..tasks import bounded_map
 from . import conditions, ranges, xml
+from .checksums import checksum_headers, headers_on_read
 from .names import check_key
 from .object_headers import metadata_of_request, object_headers, refuse_unsupported
-from .payload import open_payload, read_limited
+from .parts import PartSpan, part_to_read, span_of
+from .payload import Payload, open_payload, read_limited
+from .request_checks import NULL_VERSION, require_digest
 from .response import S3Response, xml_response
 
 #: Largest object of a single PUT. AWS, "Uploading objects": 5 GiB.
@@ -39,6 +45,9 @@ MAX_SINGLE_PUT = 5 * 1024**3
 MAX_DELETE_BODY = 8 * 1024**2
 #: Keys of one DeleteObjects that are deleted at a time.
 DELETE_CONCURRENCY = 64
+
+#: How often an object that is overwritten between two looks at it is looked at again.
+_ATTEMPTS = 4
 
 
 async def put_object(context: RequestContext) -> S3Response:
@@ -49,6 +58,8 @@ async def put_object(context: RequestContext) -> S3Response:
     metadata = metadata_of_request(request)
     limit = min(MAX_SINGLE_PUT, context.pipeline.settings.advanced.max_object_size)
     payload = open_payload(request, context.principal, max_size=limit)
+    payload.compute(payload.claimed or DEFAULT_ALGORITHM)
+    metadata = with_checksum(metadata, payload)
     storage, bucket = context.storage()
     # Refused before the client sends the body, if it waits for "100 Continue".
     await storage.head_bucket(bucket)
@@ -57,11 +68,17 @@ async def put_object(context: RequestContext) -> S3Response:
     info = await storage.put_object(
         bucket, request.key, payload, size=payload.size, metadata=metadata, condition=condition
     )
-    headers = {"ETag": f'"{info.etag}"'}
-    for algorithm, value in payload.checksums.items():
-        headers[f"x-amz-checksum-{algorithm}"] = value
-        headers["x-amz-checksum-type"] = "FULL_OBJECT"
-    return S3Response(headers=headers)
+    return S3Response(headers={"ETag": f'"{info.etag}"', **checksum_headers(payload.checksum)})
+
+
+def with_checksum(metadata: ObjectMetadata, payload: Payload) -> ObjectMetadata:
+    """Metadata that keep the checksum of a payload, which may be known only after its end."""
+    known = payload.internal()
+    return replace(
+        metadata,
+        internal={**metadata.internal, **known},
+        late=None if known else payload.internal,
+    )
 
 
 async def precheck(storage: StorageBackend, bucket: str, key: str, condition: Condition) -> None:
@@ -81,33 +98,29 @@ async def precheck(storage: StorageBackend, bucket: str, key: str, condition: Co
 async def get_object(context: RequestContext) -> S3Response:
     """GET /bucket/key."""
     request = context.request
-    _refuse_versions_and_parts(context)
+    number = part_to_read(request)
     storage, bucket = context.storage()
-    byte_range = ranges.parse_range(request.headers.get("range"))
-    if byte_range is not None and "if-range" in request.headers:
-        info = await storage.head_object(bucket, request.key)
-        if not conditions.if_range_applies(request.headers, info.etag, info.last_modified):
-            byte_range = None
-    reader = await _open(context, storage, bucket, byte_range)
-    if byte_range is not None and not conditions.if_range_applies(
-        request.headers, reader.info.etag, reader.info.last_modified
-    ):
-        # Overwritten since the HEAD: part of this version would be glued to the other one.
-        await reader.aclose()
-        byte_range = None
-        reader = await _open(context, storage, bucket, None)
+    part, byte_range = None, None
+    if number is not None:
+        part, reader = await _open_part(context, storage, bucket, number)
+    else:
+        byte_range, reader = await _open_range(context, storage, bucket)
     stream: AsyncGenerator[bytes, None] | None = None
     try:
         info = reader.info
         headers = object_headers(request, info)
         if conditions.check_read(request.headers, info.etag, info.last_modified):
-            return _not_modified(headers)
-        status = 200
-        if byte_range is not None:
+            return not_modified(headers)
+        status, length = 200, reader.stop - reader.start
+        headers["Content-Length"] = str(length)
+        if part is not None:
+            status, length = part.status, part.length
+            headers.update(part.headers())
+        elif byte_range is not None:
             status = 206
             headers["Content-Range"] = ranges.content_range(reader.start, reader.stop, info.size)
-        length = reader.stop - reader.start
-        headers["Content-Length"] = str(length)
+        else:
+            headers.update(headers_on_read(request.headers, info))
         if length == 0:
             return S3Response(status=status, headers=headers)
         stream = whole(reader)
@@ -122,6 +135,47 @@ async def get_object(context: RequestContext) -> S3Response:
     finally:
         if stream is None:
             await reader.aclose()
+
+
+async def _open_range(
+    context: RequestContext, storage: StorageBackend, bucket: str
+) -> tuple[ByteRange | None, ObjectReader]:
+    """Open what ``Range`` and ``If-Range`` ask for; the range is None for the whole."""
+    request = context.request
+    byte_range = ranges.parse_range(request.headers.get("range"))
+    if byte_range is not None and "if-range" in request.headers:
+        info = await storage.head_object(bucket, request.key)
+        if not conditions.if_range_applies(request.headers, info.etag, info.last_modified):
+            byte_range = None
+    reader = await _open(context, storage, bucket, byte_range)
+    if byte_range is not None and not conditions.if_range_applies(
+        request.headers, reader.info.etag, reader.info.last_modified
+    ):
+        # Overwritten since the HEAD: part of this version would be glued to the other one.
+        await reader.aclose()
+        byte_range = None
+        reader = await _open(context, storage, bucket, None)
+    return byte_range, reader
+
+
+async def _open_part(
+    context: RequestContext, storage: StorageBackend, bucket: str, number: int
+) -> tuple[PartSpan, ObjectReader]:
+    """Open one part, of the version that says where it lies."""
+    request = context.request
+    for _ in range(_ATTEMPTS):
+        info = await storage.head_object(bucket, request.key)
+        if conditions.check_read(request.headers, info.etag, info.last_modified):
+            raise _NotModified(object_headers(request, info))
+        part = span_of(info, number)
+        try:
+            reader = await storage.get_object(bucket, request.key, byte_range=part.byte_range)
+        except InvalidRange:
+            continue
+        if reader.info.etag == info.etag:
+            return part, reader
+        await reader.aclose()
+    raise ServiceUnavailable("The object was overwritten while it was being read. Please retry.")
 
 
 async def _open(
@@ -179,19 +233,23 @@ def _not_modified_headers(headers: dict[str, str]) -> dict[str, str]:
     return {name: headers[name] for name in kept if name in headers}
 
 
-def _not_modified(headers: dict[str, str]) -> S3Response:
+def not_modified(headers: dict[str, str]) -> S3Response:
+    """304; of the headers of a 200 those stay that describe the version."""
     return S3Response(status=304, headers=_not_modified_headers(headers))
 
 
 async def head_object(context: RequestContext) -> S3Response:
     """HEAD /bucket/key."""
     request = context.request
-    _refuse_versions_and_parts(context)
+    number = part_to_read(request)
     storage, bucket = context.storage()
     info = await storage.head_object(bucket, request.key)
     headers = object_headers(request, info)
     if conditions.check_read(request.headers, info.etag, info.last_modified):
-        return _not_modified(headers)
+        return not_modified(headers)
+    if number is not None:
+        part = span_of(info, number)
+        return S3Response(status=part.status, headers={**headers, **part.headers()})
     byte_range = ranges.parse_range(request.headers.get("range"))
     if byte_range is not None and conditions.if_range_applies(
         request.headers, info.etag, info.last_modified
@@ -201,33 +259,14 @@ async def head_object(context: RequestContext) -> S3Response:
         headers["Content-Length"] = str(stop - start)
         return S3Response(status=206, headers=headers)
     headers["Content-Length"] = str(info.size)
-    return S3Response(headers=headers)
-
-
-def _refuse_versions_and_parts(context: RequestContext) -> None:
-    if context.request.param("partNumber") is not None:
-        raise NotImplementedS3("Reading a single part by its number is not supported.")
-    _refuse_versions(context)
-
-
-def _refuse_versions(context: RequestContext) -> None:
-    if context.request.param("versionId", "null") != "null":
-        raise NotImplementedS3("Buckets are not versioned: versionId can only be null.")
+    return S3Response(headers={**headers, **headers_on_read(request.headers, info)})
 
 
 async def delete_object(context: RequestContext) -> S3Response:
     """DELETE /bucket/key: 204, also if there was nothing."""
     request = context.request
-    _refuse_versions(context)
+    condition = conditions.delete_condition(request.headers)
     storage, bucket = context.storage()
-    match = request.headers.get("if-match")
-    for name in ("x-amz-if-match-last-modified-time", "x-amz-if-match-size"):
-        if name in request.headers:
-            # Read as no condition, it would delete what the client wanted to protect.
-            raise NotImplementedS3(
-                f"The header {name} is not supported by this service.", fields={"Header": name}
-            )
-    condition = None if match is None else conditions.write_condition({"if-match": match})
     await storage.delete_object(bucket, request.key, condition=condition)
     return S3Response(status=204)
 
@@ -235,20 +274,21 @@ async def delete_object(context: RequestContext) -> S3Response:
 async def delete_objects(context: RequestContext) -> S3Response:
     """POST /bucket?delete: up to 1,000 keys, each decided on its own."""
     request = context.request
+    require_digest(request.headers)
     payload = open_payload(request, context.principal, max_size=MAX_DELETE_BODY)
+    storage, bucket = context.storage()
+    # Refused before the client sends the body, if it waits for "100 Continue".
+    await storage.head_bucket(bucket)
     document = await read_limited(payload, MAX_DELETE_BODY)
     batch = await run_blocking(xml.parse_delete_objects, document)
-    storage, bucket = context.storage()
-    await storage.head_bucket(bucket)
 
     async def delete(entry: xml.DeleteEntry) -> S3Error | None:
         try:
             check_key(entry.key)
-            if entry.version_id not in (None, "", "null"):
-                raise NotImplementedS3("Buckets are not versioned.")
+            if entry.version_id not in (None, "", NULL_VERSION):
+                raise NoSuchVersion
             context.admit_key("DELETE", "delete_object", Action.DELETE, request.bucket, entry.key)
-            condition = Condition(if_match=entry.etag) if entry.etag else None
-            await storage.delete_object(bucket, entry.key, condition=condition)
+            await storage.delete_object(bucket, entry.key, condition=entry.condition)
         except S3Error as error:
             return error
         except Exception:

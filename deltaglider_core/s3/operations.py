@@ -12,6 +12,7 @@ from ..interfaces.auth import Action
 #: Query keys that select a subresource of a bucket. All others are ignored, as AWS does
 #: (SDKs add ``x-id=PutObject`` and the like).
 BUCKET_SUBRESOURCES = (
+    "abac",
     "accelerate",
     "acl",
     "analytics",
@@ -23,7 +24,10 @@ BUCKET_SUBRESOURCES = (
     "lifecycle",
     "location",
     "logging",
+    "metadataAnnotationTable",
     "metadataConfiguration",
+    "metadataInventoryTable",
+    "metadataJournalTable",
     "metadataTable",
     "metrics",
     "notification",
@@ -44,7 +48,9 @@ BUCKET_SUBRESOURCES = (
 
 OBJECT_SUBRESOURCES = (
     "acl",
+    "annotation",
     "attributes",
+    "encryption",
     "legal-hold",
     "renameObject",
     "restore",
@@ -57,7 +63,6 @@ OBJECT_SUBRESOURCES = (
 
 #: What AWS answers to a GET of a bucket configuration that was never set.
 EMPTY_CONFIGURATIONS: Mapping[str, tuple[str, str]] = {
-    "cors": ("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
     "encryption": (
         "ServerSideEncryptionConfigurationNotFoundError",
         "The server side encryption configuration was not found",
@@ -70,10 +75,6 @@ EMPTY_CONFIGURATIONS: Mapping[str, tuple[str, str]] = {
         "ObjectLockConfigurationNotFoundError",
         "Object Lock configuration does not exist for this bucket",
     ),
-    "ownershipControls": (
-        "OwnershipControlsNotFoundError",
-        "The bucket ownership controls were not found",
-    ),
     "policy": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
     "policyStatus": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
     "publicAccessBlock": (
@@ -84,7 +85,6 @@ EMPTY_CONFIGURATIONS: Mapping[str, tuple[str, str]] = {
         "ReplicationConfigurationNotFoundError",
         "The replication configuration was not found",
     ),
-    "tagging": ("NoSuchTagSet", "The TagSet does not exist"),
     "website": (
         "NoSuchWebsiteConfiguration",
         "The specified bucket does not have a website configuration",
@@ -99,6 +99,24 @@ EMPTY_DOCUMENTS: Mapping[str, str] = {
     "versioning": "VersioningConfiguration",
 }
 
+#: Configurations that are the same in every bucket, or of which there may be several.
+_FIXED = frozenset(
+    {
+        "analytics",
+        "intelligent-tiering",
+        "inventory",
+        "metrics",
+        "ownershipControls",
+        "requestPayment",
+    }
+)
+#: A PUT of these is read, to be accepted where it changes nothing.
+_PUT = frozenset({"ownershipControls", "requestPayment", "versioning"})
+#: Nobody can have set these, so they can be deleted.
+_DELETE = frozenset(
+    {"encryption", "lifecycle", "policy", "publicAccessBlock", "replication", "website"}
+)
+
 #: Action of each operation. ``not_implemented`` is admin: only a full-rights caller learns more.
 ACTIONS: Mapping[str, Action] = {
     "list_buckets": Action.LIST,
@@ -107,14 +125,29 @@ ACTIONS: Mapping[str, Action] = {
     "head_bucket": Action.LIST,
     "get_bucket_location": Action.LIST,
     "get_bucket_configuration": Action.LIST,
+    "put_bucket_configuration": Action.ADMIN,
+    "delete_bucket_configuration": Action.ADMIN,
+    "get_bucket_cors": Action.LIST,
+    "put_bucket_cors": Action.ADMIN,
+    "delete_bucket_cors": Action.ADMIN,
+    "get_bucket_tagging": Action.LIST,
+    "put_bucket_tagging": Action.ADMIN,
+    "delete_bucket_tagging": Action.ADMIN,
     "list_objects": Action.LIST,
     "list_objects_v2": Action.LIST,
+    "list_object_versions": Action.LIST,
     "list_multipart_uploads": Action.LIST,
     "get_object": Action.READ,
+    "get_object_attributes": Action.READ,
     "head_object": Action.READ,
     "get_acl": Action.READ,
+    "put_acl": Action.ADMIN,
+    "get_object_tagging": Action.READ,
     "list_parts": Action.READ,
+    "post_object": Action.WRITE,
     "put_object": Action.WRITE,
+    "put_object_tagging": Action.WRITE,
+    "delete_object_tagging": Action.WRITE,
     "copy_object": Action.WRITE,
     "create_multipart_upload": Action.WRITE,
     "upload_part": Action.WRITE,
@@ -126,6 +159,9 @@ ACTIONS: Mapping[str, Action] = {
     "not_implemented": Action.ADMIN,
     "method_not_allowed": Action.ADMIN,
 }
+
+#: Methods of configurations that can be set; the operation is ``<verb>_<what>_<subresource>``.
+_SETTABLE = frozenset({"GET", "PUT", "DELETE"})
 
 #: Operations that anybody may call.
 OPEN_OPERATIONS = frozenset({"head_service", "cors_preflight"})
@@ -161,8 +197,10 @@ def _bucket_operation(method: str, names: set[str], query: Mapping[str, str]) ->
             "HEAD": "head_bucket",
             "PUT": "create_bucket",
             "DELETE": "delete_bucket",
-            "POST": "not_implemented",
+            "POST": "post_object",
         }.get(method, "method_not_allowed")
+    if subresource in ("cors", "tagging") and method in _SETTABLE:
+        return f"{method.lower()}_bucket_{subresource}"
     if method == "POST" and subresource == "delete":
         return "delete_objects"
     if method == "GET":
@@ -172,8 +210,16 @@ def _bucket_operation(method: str, names: set[str], query: Mapping[str, str]) ->
             return "list_multipart_uploads"
         if subresource == "acl":
             return "get_acl"
-        if subresource in EMPTY_CONFIGURATIONS or subresource in EMPTY_DOCUMENTS:
+        if subresource == "versions":
+            return "list_object_versions"
+        if subresource in {*EMPTY_CONFIGURATIONS, *EMPTY_DOCUMENTS, *_FIXED}:
             return "get_bucket_configuration"
+    if method == "PUT" and subresource == "acl":
+        return "put_acl"
+    if method == "PUT" and subresource in _PUT:
+        return "put_bucket_configuration"
+    if method == "DELETE" and subresource in _DELETE:
+        return "delete_bucket_configuration"
     return "not_implemented" if method in {"GET", "PUT", "DELETE", "POST"} else "method_not_allowed"
 
 
@@ -195,10 +241,14 @@ def _object_operation(method: str, names: set[str], headers: Mapping[str, str]) 
             "PUT": put,
             "DELETE": "delete_object",
         }.get(method, "method_not_allowed")
+    if subresource == "tagging" and method in _SETTABLE:
+        return f"{method.lower()}_object_tagging"
+    if method == "GET" and subresource == "attributes":
+        return "get_object_attributes"
     if method == "POST" and subresource == "uploads":
         return "create_multipart_upload"
-    if method == "GET" and subresource == "acl":
-        return "get_acl"
+    if subresource == "acl" and method in ("GET", "PUT"):
+        return f"{method.lower()}_acl"
     return "not_implemented" if method in {"GET", "PUT", "DELETE", "POST"} else "method_not_allowed"
 
 

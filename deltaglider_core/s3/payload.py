@@ -14,6 +14,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 
+from ..checksums import FAST_ALGORITHMS, Hasher, encode, new_hasher
 from ..context import S3Request
 from ..errors import (
     BadDigest,
@@ -28,14 +29,16 @@ from ..errors import (
     XAmzContentSHA256Mismatch,
 )
 from ..interfaces.auth import PayloadSignature, Principal
+from ..interfaces.storage import Checksum
 from ..services import run_blocking
-from .checksums import ChecksumClaim, decode_digest, encode, find_claim, new_hasher
+from .checksums import ChecksumClaim, decode_digest, find_claim
 from .chunked import AwsChunked, decode_aws_chunked
 from .sigv4_evidence import UNSIGNED_PAYLOAD
 
 #: Blocks handed on are about this large, so that consumers make few thread hops.
 BLOCK_BYTES = 1024 * 1024
-#: Smaller blocks are hashed in place: a thread hop costs about as much as 64 KiB of MD5.
+#: Smaller blocks are hashed in place: a thread hop costs about as much as 64 KiB of MD5. So are
+#: all that need nothing but a fast CRC.
 INLINE_BYTES = 256 * 1024
 
 _HEX_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -99,12 +102,16 @@ class Payload:
     """The payload of a request, as an asynchronous iterator of bytes.
 
     The last block is held back until everything has been verified, so a consumer never sees
-    a complete body that fails. After the end, ``checksums`` and ``md5`` are set.
+    a complete body that fails. After the end, ``checksum``, ``checksums`` and ``md5`` are set.
 
     Attributes:
         size: Declared length in bytes; the iterator ends without an error only after just
             this many.
-        checksums: Verified checksums, lower-case algorithm to base64.
+        claimed: Algorithm of the checksum that the request claims, or None.
+        checksum: The one that ``compute`` asked for. Known before the end if a header claims it:
+            nothing comes of a body that it does not fit.
+        checksums: The one that the request claims, verified; else the computed one. Lower-case
+            algorithm to base64.
         md5: In hex, if ``Content-MD5`` asked for it.
     """
 
@@ -118,6 +125,8 @@ class Payload:
         claim: ChecksumClaim | None,
     ) -> None:
         self.size = size
+        self.claimed = None if claim is None else claim.algorithm
+        self.checksum: Checksum | None = None
         self.checksums: dict[str, str] = {}
         self.md5: str | None = None
         self._source = source
@@ -128,7 +137,24 @@ class Payload:
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 is not None else None
         self._hasher = new_hasher(claim.algorithm) if claim is not None else None
         self._hashers = [h for h in (self._sha256, self._md5, self._hasher) if h is not None]
+        self._slow = self._sha256 is not None or self._md5 is not None
+        self._slow = self._slow or self.claimed not in {None, *FAST_ALGORITHMS}
+        self._algorithm: str | None = None
+        self._computed: Hasher | None = None
         self._blocks = self._run()
+
+    def compute(self, algorithm: str) -> None:
+        """Ask for the checksum of that algorithm, before the first block is read."""
+        self._algorithm = algorithm
+        claim = self._claim
+        if claim is not None and claim.algorithm == algorithm:
+            self._computed = self._hasher
+            if claim.digest is not None:
+                self.checksum = Checksum(algorithm=algorithm, value=encode(claim.digest))
+            return
+        self._computed = new_hasher(algorithm)
+        self._hashers.append(self._computed)
+        self._slow = self._slow or algorithm not in FAST_ALGORITHMS
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -143,6 +169,10 @@ class Payload:
         """
         return await self._blocks.__anext__()
 
+    def internal(self) -> dict[str, str]:
+        """What is stored of it with an object, as far as it is known: see ``checksum``."""
+        return {} if self.checksum is None else {"checksum": str(self.checksum)}
+
     async def aclose(self) -> None:
         """Stop reading. Safe to call twice."""
         await self._blocks.aclose()
@@ -156,7 +186,7 @@ class Payload:
                 raise IncompleteBody
             if held:
                 yield held
-            if self._hashers and len(block) > INLINE_BYTES:
+            if self._slow and len(block) > INLINE_BYTES:
                 await run_blocking(self._update, block)
             else:
                 self._update(block)
@@ -192,6 +222,11 @@ class Payload:
                 )
             self.md5 = self._md5.hexdigest()
         self._verify_checksum(self._trailers())
+        if self._algorithm is not None and self._computed is not None:
+            value = encode(self._computed.digest())
+            self.checksum = Checksum(algorithm=self._algorithm, value=value)
+            if self._claim is None:
+                self.checksums[self._algorithm] = value
 
     def _trailers(self) -> Mapping[str, str]:
         trailers = self._source.trailers if isinstance(self._source, AwsChunked) else {}

@@ -22,7 +22,8 @@ def signature_of(
 ) -> Signature | None:
     """The signature of a request, if it may change something only once.
 
-    Presigned URLs are made to be used again, and a request without a verified signature has none.
+    Presigned URLs and forms are made to be used again, and a request without a verified signature
+    has none.
 
     Args:
         window: Seconds for which it is remembered at the least; 0 for not at all.
@@ -30,6 +31,8 @@ def signature_of(
             then in any case.
     """
     if not window or principal.payload is None or not principal.payload.seed:
+        return None
+    if request.form is not None:
         return None
     if request.method in ("GET", "HEAD", "OPTIONS") or request.param("X-Amz-Signature") is not None:
         return None

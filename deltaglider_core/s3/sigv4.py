@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote, unquote_to_bytes
 
 from ..context import S3Request
@@ -56,23 +56,32 @@ def canonical_query(request: S3Request) -> str:
     return "&".join(f"{name}={value}" for name, value in pairs)
 
 
-def canonical_headers(request: S3Request, signed_headers: tuple[str, ...]) -> str:
-    """``name:value`` lines; values trimmed, inner spaces collapsed, repeats joined."""
+def canonical_headers(
+    request: S3Request, signed_headers: tuple[str, ...], *, host: str | None = None
+) -> str:
+    """``name:value`` lines; values trimmed, inner spaces collapsed, repeats joined.
+
+    Args:
+        host: Replaces the value of ``host``.
+    """
     values: dict[str, list[str]] = {name: [] for name in signed_headers}
     for name, value in request.header_list:
         if name in values:
+            value = host if name == "host" and host is not None else value
             values[name].append(_SPACES.sub(" ", value.strip(" \t")))
     return "".join(f"{name}:{','.join(values[name])}\n" for name in signed_headers)
 
 
-def canonical_request(request: S3Request, evidence: Evidence, *, uri: str | None = None) -> str:
-    """The canonical request; ``uri`` replaces its second line."""
+def canonical_request(
+    request: S3Request, evidence: Evidence, *, uri: str | None = None, host: str | None = None
+) -> str:
+    """The canonical request; ``uri`` replaces its second line, ``host`` the header."""
     return "\n".join(
         (
             request.method,
             canonical_uri(request.raw_path) if uri is None else uri,
             canonical_query(request),
-            canonical_headers(request, evidence.signed_headers),
+            canonical_headers(request, evidence.signed_headers, host=host),
             ";".join(evidence.signed_headers),
             evidence.payload_hash,
         )
@@ -93,7 +102,7 @@ def verify(request: S3Request, evidence: Evidence, secret_access_key: str) -> Pa
 
     Raises:
         SignatureDoesNotMatch: With what this service signed, as AWS reports it. All of that
-            comes from the request; none of it depends on the secret.
+            comes from the request; none of it depends on the secret. Or a signed header is absent.
     """
     key = signing_key(secret_access_key, evidence.date, evidence.region)
     candidates = list(_candidates(request, evidence))
@@ -101,8 +110,10 @@ def verify(request: S3Request, evidence: Evidence, secret_access_key: str) -> Pa
     for canonical in candidates:
         expected = _hmac(key, string_to_sign(evidence, canonical)).hex()
         matches |= hmac.compare_digest(expected, evidence.signature)
-    if not matches:
-        raise _mismatch(evidence, candidates[0])
+    present = {name for name, _ in request.header_list}
+    absent = [name for name in evidence.signed_headers if name not in present]
+    if not matches or absent:
+        raise _mismatch(request, evidence, candidates[0], absent)
     return PayloadSignature(
         signing_key=key,
         seed=evidence.signature,
@@ -115,31 +126,49 @@ def _candidates(request: S3Request, evidence: Evidence) -> Iterator[bytes]:
     """The spellings that clients sign, each of the same request; the standard one first.
 
     Some sign the path as they sent it, with characters that AWS escapes. Header bytes that
-    are not ASCII are UTF-8 or Latin-1; the text does not tell which.
+    are not ASCII are UTF-8 or Latin-1; the text does not tell which. Behind a proxy the client
+    may have seen another host or path.
     """
-    standard = canonical_uri(request.raw_path)
-    for uri in dict.fromkeys((standard, request.raw_path or "/")):
-        text = canonical_request(request, evidence, uri=uri)
-        yield text.encode()
-        if not text.isascii():
-            try:
-                yield text.encode("latin-1")
-            except UnicodeEncodeError:
-                continue
+    for host, path in _spellings(request):
+        for uri in dict.fromkeys((canonical_uri(path), path or "/")):
+            text = canonical_request(request, evidence, uri=uri, host=host)
+            yield text.encode()
+            if not text.isascii():
+                try:
+                    yield text.encode("latin-1")
+                except UnicodeEncodeError:
+                    continue
 
 
-def _mismatch(evidence: Evidence, canonical: bytes) -> SignatureDoesNotMatch:
+def _spellings(request: S3Request) -> Sequence[tuple[str | None, str]]:
+    if request.target is None:
+        return [(None, request.raw_path)]
+    return request.target.spellings
+
+
+def _mismatch(
+    request: S3Request, evidence: Evidence, canonical: bytes, absent: Sequence[str]
+) -> SignatureDoesNotMatch:
     to_sign = string_to_sign(evidence, canonical)
-    return SignatureDoesNotMatch(
-        fields={
-            "AWSAccessKeyId": evidence.access_key_id,
-            "StringToSign": to_sign,
-            "SignatureProvided": evidence.signature,
-            "StringToSignBytes": to_sign.encode().hex(" "),
-            "CanonicalRequest": canonical.decode("utf-8", "replace"),
-            "CanonicalRequestBytes": canonical.hex(" "),
-        }
-    )
+    fields = {
+        "AWSAccessKeyId": evidence.access_key_id,
+        "StringToSign": to_sign,
+        "SignatureProvided": evidence.signature,
+        "StringToSignBytes": to_sign.encode().hex(" "),
+        "CanonicalRequest": canonical.decode("utf-8", "replace"),
+        "CanonicalRequestBytes": canonical.hex(" "),
+    }
+    spellings = _spellings(request)
+    if len(spellings) > 1:
+        # The canonical request shows the first of them only.
+        fields["Compared"] = "; ".join(f"host {host}, path {path}" for host, path in spellings)
+    message = None
+    if absent:
+        message = (
+            f"{SignatureDoesNotMatch.message} These signed headers did not arrive, perhaps because "
+            f"a proxy removed them: {', '.join(absent)}."
+        )
+    return SignatureDoesNotMatch(message, fields=fields)
 
 
 def _hmac(key: bytes, message: str) -> bytes:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import IncompleteBody, RequestTimeout
@@ -25,8 +26,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Scope = dict[str, Any]
 
-#: Seconds in which a client must send the next piece of a body. AWS closes after about 20.
-BODY_IDLE_SECONDS = 60.0
 #: How much of an unread body is discarded, and for how long, before the connection is closed.
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_SECONDS = 5.0
@@ -36,15 +35,41 @@ class ClientDisconnected(Exception):
     """The client closed the connection while it was being answered."""
 
 
-class WireBody:
-    """The request body as it comes over the wire."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How slow a client may be while a body is under way.
 
-    def __init__(self, receive: Receive, *, present: bool, idle_seconds: float) -> None:
+    Attributes:
+        seconds: In which ``min_bytes`` have to pass; time in which the client waits for us does
+            not count.
+        min_bytes: At least 1.
+    """
+
+    seconds: float = 60.0
+    min_bytes: int = 16 * 1024
+
+
+class WireBody:
+    """The request body as it comes over the wire.
+
+    Attributes:
+        finished: All of it has come.
+        disconnected: The client went away before.
+        received_bytes: So far, framing included.
+        waiting: Whether somebody waits for the client at this moment.
+        last_event: When the client was last waited for, on the clock of the event loop.
+    """
+
+    def __init__(self, receive: Receive, *, present: bool, pace: Pace) -> None:
         self._receive = receive
-        self._idle_seconds = idle_seconds
+        self._pace = pace
+        self._waited = 0.0
+        self._came = 0
         self.finished = not present
         self.disconnected = False
         self.received_bytes = 0
+        self.waiting = False
+        self.last_event = 0.0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -54,16 +79,12 @@ class WireBody:
 
         Raises:
             IncompleteBody: The client went away.
-            RequestTimeout: Nothing came for ``BODY_IDLE_SECONDS``.
+            RequestTimeout: The client is slower than its pace, or has stopped.
         """
         while not self.finished:
             if self.disconnected:
                 raise IncompleteBody
-            try:
-                async with asyncio.timeout(self._idle_seconds):
-                    event = await self._receive()
-            except TimeoutError:
-                raise RequestTimeout from None
+            event = await self._event()
             if event["type"] == "http.disconnect":
                 self.disconnected = True
                 raise IncompleteBody
@@ -71,8 +92,26 @@ class WireBody:
             data: bytes = event.get("body", b"")
             if data:
                 self.received_bytes += len(data)
+                self._came += len(data)
+                if self._came >= self._pace.min_bytes:
+                    self._came, self._waited = 0, 0.0
                 return data
         raise StopAsyncIteration
+
+    async def _event(self) -> Message:
+        """The next event of the server, within what is left of the client's time."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        self.waiting = True
+        try:
+            async with asyncio.timeout(self._pace.seconds - self._waited):
+                return await self._receive()
+        except TimeoutError:
+            raise RequestTimeout from None
+        finally:
+            self.waiting = False
+            self.last_event = clock()
+            self._waited += self.last_event - started
 
     async def discard(self, max_bytes: int, seconds: float) -> None:
         """Read and drop what is left, up to a limit in bytes and time; never raises."""
@@ -99,7 +138,7 @@ class Exchange:
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, idle_seconds: float = BODY_IDLE_SECONDS
+        self, scope: Scope, receive: Receive, send: Send, *, pace: Pace | None = None
     ) -> None:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
@@ -108,7 +147,7 @@ class Exchange:
         # spoils its connection: it reads the next answer wrongly, and hangs. So an empty body
         # that is expected is welcomed when it is read, and a refusal ends the connection.
         present = present or headers.get(b"expect", b"").lower() == b"100-continue"
-        self.body = WireBody(receive, present=present, idle_seconds=idle_seconds)
+        self.body = WireBody(receive, present=present, pace=pace or Pace())
         self.status = 0
         self.sent_bytes = 0
         self.operation = "unknown"

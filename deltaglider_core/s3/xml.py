@@ -21,19 +21,21 @@ from .xml_output import (
     escape,
     http_date,
     render_acl,
-    render_complete_multipart_upload_result,
-    render_copy_object_result,
-    render_copy_part_result,
     render_delete_result,
     render_empty,
     render_error,
-    render_initiate_multipart_upload_result,
     render_list_buckets,
-    render_list_multipart_uploads_result,
     render_list_objects,
     render_list_objects_v2,
-    render_list_parts_result,
     timestamp,
+)
+from .xml_uploads import (
+    render_complete_multipart_upload_result,
+    render_copy_object_result,
+    render_copy_part_result,
+    render_initiate_multipart_upload_result,
+    render_list_multipart_uploads_result,
+    render_list_parts_result,
 )
 
 __all__ = [

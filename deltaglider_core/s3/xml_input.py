@@ -13,31 +13,28 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from xml.etree.ElementTree import Element, ParseError, TreeBuilder
-
-from defusedxml.ElementTree import XMLParser
+from xml.etree.ElementTree import Element
 
 from ..errors import InvalidArgument, InvalidPartOrder, MalformedXML, NotImplementedS3
-from ..interfaces.storage import CompletedPart
+from ..interfaces.storage import CHECKSUM_SIZES, CompletedPart, Condition
+from .conditions import parse_time
+from .xml_tree import boolean_of, children_of, name_of, read_document, text_of
 
 MAX_DELETE_KEYS = 1000
 MAX_PARTS = 10_000
-#: The deepest document that S3 defines has five levels.
-MAX_DEPTH = 16
-#: 10,000 parts with their number, ETag and five checksums, and what surrounds them.
-MAX_ELEMENTS = 10_000 * 8 + 100
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_CHECKSUM_ELEMENT = re.compile(r"Checksum(CRC32|CRC32C|CRC64NVME|SHA1|SHA256)")
+_SIZE = re.compile(r"[0-9]{1,19}")
+_CHECKSUM_ELEMENTS = {f"Checksum{name.upper()}": name for name in CHECKSUM_SIZES}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeleteEntry:
-    """One object of a batch delete; ``etag`` without quotes, ``*`` for any."""
+    """One object of a batch delete, and what must hold of it."""
 
     key: str
     version_id: str | None = None
-    etag: str | None = None
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,30 +65,29 @@ def parse_create_bucket(data: bytes) -> str:
     """
     if not data:
         return ""
-    children = _children(_parse(data, "CreateBucketConfiguration"))
+    children = children_of(read_document(data, "CreateBucketConfiguration"))
     for unsupported in ("Location", "Bucket", "Tags"):
         if unsupported in children:
             raise NotImplementedS3(f"{unsupported} of CreateBucket is not supported.")
     if children.keys() - {"LocationConstraint"}:
         raise MalformedXML
-    return (_text(children, "LocationConstraint") or "").strip()
+    return (text_of(children, "LocationConstraint") or "").strip()
 
 
 def parse_delete_objects(data: bytes) -> DeleteRequest:
     """Read a batch delete.
 
     Raises:
-        MalformedXML: Also for no object, or more than 1000.
-        NotImplementedS3: Conditions on time or size, which S3 has in directory buckets only.
+        MalformedXML: Also for no object, more than 1000, or a condition that cannot be read.
     """
     objects = []
     quiet = False
-    for element in _parse(data, "Delete"):
-        match _name(element):
+    for element in read_document(data, "Delete"):
+        match name_of(element):
             case "Object":
                 objects.append(_delete_entry(element))
             case "Quiet":
-                quiet = _boolean(element)
+                quiet = boolean_of(element)
             case _:
                 raise MalformedXML
     if not 1 <= len(objects) <= MAX_DELETE_KEYS:
@@ -107,12 +103,12 @@ def parse_complete_multipart(data: bytes) -> list[ListedPart]:
         InvalidArgument: A part number outside 1 to 10,000.
     """
     parts = []
-    for element in _parse(data, "CompleteMultipartUpload"):
-        if _name(element) != "Part":
+    for element in read_document(data, "CompleteMultipartUpload"):
+        if name_of(element) != "Part":
             raise MalformedXML
-        children = _children(element)
-        number = (_text(children, "PartNumber") or "").strip()
-        etag = (_text(children, "ETag") or "").strip().strip('"')
+        children = children_of(element)
+        number = (text_of(children, "PartNumber") or "").strip()
+        etag = (text_of(children, "ETag") or "").strip().strip('"')
         if not _NUMBER.fullmatch(number) or not etag:
             raise MalformedXML
         if not 1 <= int(number) <= MAX_PARTS:
@@ -121,9 +117,9 @@ def parse_complete_multipart(data: bytes) -> list[ListedPart]:
                 fields={"ArgumentName": "partNumber", "ArgumentValue": number},
             )
         checksums = {
-            match[1].lower(): (_text(children, name) or "").strip()
+            _CHECKSUM_ELEMENTS[name]: (text_of(children, name) or "").strip()
             for name in children
-            if (match := _CHECKSUM_ELEMENT.fullmatch(name))
+            if name in _CHECKSUM_ELEMENTS
         }
         parts.append(ListedPart(part_number=int(number), etag=etag, checksums=checksums))
         if len(parts) > MAX_PARTS:
@@ -133,93 +129,41 @@ def parse_complete_multipart(data: bytes) -> list[ListedPart]:
     return parts
 
 
-def check_part_order(part_numbers: Sequence[int]) -> None:
+def check_part_order(part_numbers: Sequence[int], upload_id: str) -> None:
     """Raise ``InvalidPartOrder`` unless the numbers ascend strictly."""
     if any(a >= b for a, b in itertools.pairwise(part_numbers)):
-        raise InvalidPartOrder
-
-
-class _Builder(TreeBuilder):
-    """Builds a tree, but no deep one: freeing and walking it would recurse.
-
-    Nor one of very many elements: each takes some 40 times the four bytes of ``<a/>``.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._depth = 0
-        self._elements = 0
-
-    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
-        self._depth += 1
-        self._elements += 1
-        if self._depth > MAX_DEPTH or self._elements > MAX_ELEMENTS:
-            raise MalformedXML
-        return super().start(tag, attrs)
-
-    def end(self, tag: str, /) -> Element:
-        self._depth -= 1
-        return super().end(tag)
-
-
-def _parse(data: bytes, root: str) -> Element:
-    parser = XMLParser(
-        target=_Builder(), forbid_dtd=True, forbid_entities=True, forbid_external=True
-    )
-    try:
-        parser.feed(data)
-        tree: Element = parser.close()
-    except (ParseError, ValueError, LookupError):
-        # ValueError: what defusedxml forbids; it and LookupError: encodings expat lacks.
-        raise MalformedXML from None
-    if _name(tree) != root:
-        raise MalformedXML
-    return tree
-
-
-def _name(element: Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
-def _children(element: Element) -> dict[str, Element]:
-    children = {_name(child): child for child in element}
-    if len(children) != len(element):
-        raise MalformedXML
-    return children
-
-
-def _text(children: Mapping[str, Element], name: str) -> str | None:
-    element = children.get(name)
-    if element is None:
-        return None
-    if len(element):
-        raise MalformedXML
-    return element.text or ""
+        raise InvalidPartOrder(fields={"UploadId": upload_id})
 
 
 def _delete_entry(element: Element) -> DeleteEntry:
-    children = _children(element)
-    key = _text(children, "Key")
-    if not key:
+    children = children_of(element)
+    key = text_of(children, "Key")
+    if not key or children.keys() - {"Key", "VersionId", "ETag", "LastModifiedTime", "Size"}:
         raise MalformedXML
-    for unsupported in ("LastModifiedTime", "Size"):
-        if unsupported in children:
-            raise NotImplementedS3(f"{unsupported} of DeleteObjects is not supported.")
-    if children.keys() - {"Key", "VersionId", "ETag"}:
-        raise MalformedXML
-    etag = _text(children, "ETag")
+    return DeleteEntry(
+        key=key, version_id=text_of(children, "VersionId"), condition=_delete_condition(children)
+    )
+
+
+def _delete_condition(children: Mapping[str, Element]) -> Condition | None:
+    # What cannot be read must not count as no condition: it would delete what the client wanted
+    # to protect.
+    etag = text_of(children, "ETag")
     if etag is not None:
         etag = etag.strip()
         if etag != '"*"':  # in quotes it is an ETag that no object has, not the wildcard
             etag = etag.strip('"')
         if not etag:
-            # Read as no condition, it would delete what the client wanted to protect.
             raise MalformedXML
-    return DeleteEntry(key=key, version_id=_text(children, "VersionId"), etag=etag)
-
-
-def _boolean(element: Element) -> bool:
-    text = (element.text or "").strip().lower()
-    if text not in ("true", "false") or len(element):
+    time = text_of(children, "LastModifiedTime")
+    last_modified = None if time is None else parse_time(time)
+    size = text_of(children, "Size")
+    if (time is not None and last_modified is None) or (
+        size is not None and not _SIZE.fullmatch(size.strip())
+    ):
         raise MalformedXML
-    return text == "true"
+    if etag is None and time is None and size is None:
+        return None
+    return Condition(
+        if_match=etag, last_modified=last_modified, size=None if size is None else int(size)
+    )

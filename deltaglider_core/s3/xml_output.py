@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from urllib.parse import quote_plus
+from urllib.parse import quote
 
 from ..errors import S3Error
 from ..interfaces.storage import (
     BucketInfo,
-    ObjectInfo,
     ObjectPage,
-    PartInfo,
-    PartPage,
-    UploadPage,
 )
+from .response import HOST_ID
 from .xml_input import DeleteEntry
 
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -47,11 +44,12 @@ def escape(text: str) -> str:
 
 
 def encode_key(text: str) -> str:
-    """A key, prefix or delimiter under ``encoding-type=url``: ``/`` stays, a space is ``+``.
+    """A key, prefix or delimiter under ``encoding-type=url``; ``/`` stays.
 
-    SDKs decode it as an HTML form value, so ``+`` itself is ``%2B``.
+    Some clients decode it as an HTML form value and others as a part of a URL: a space is
+    ``%20`` and ``+`` is ``%2B``, which both read alike.
     """
-    return quote_plus(text, safe="/")
+    return quote(text, safe="/")
 
 
 def timestamp(time: datetime) -> str:
@@ -111,6 +109,7 @@ def render_error(error: S3Error, *, resource: str, request_id: str) -> bytes:
         xml.leaf(name, _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", value))
     xml.leaf("Resource", resource)
     xml.leaf("RequestId", request_id)
+    xml.leaf("HostId", HOST_ID)
     return xml.finish()
 
 
@@ -122,7 +121,7 @@ def render_empty(root: str) -> bytes:
 def render_acl() -> bytes:
     """``AccessControlPolicy``: the owner has full control, nobody else has any."""
     xml = XmlWriter("AccessControlPolicy")
-    _owner(xml)
+    write_owner(xml)
     schema = "http://www.w3.org/2001/XMLSchema-instance"
     with xml.element("AccessControlList"), xml.element("Grant"):
         with xml.element("Grantee", f' xmlns:xsi="{schema}" xsi:type="CanonicalUser"'):
@@ -140,7 +139,7 @@ def render_list_buckets(
 ) -> bytes:
     """``ListAllMyBucketsResult``; ``next_token`` where more follow."""
     xml = XmlWriter("ListAllMyBucketsResult")
-    _owner(xml)
+    write_owner(xml)
     with xml.element("Buckets"):
         for bucket in buckets:
             with xml.element("Bucket"):
@@ -163,7 +162,7 @@ def render_list_objects(
     encoding_type: str | None,
 ) -> bytes:
     """``ListBucketResult`` of version 1; ``NextMarker`` only with a delimiter."""
-    encode = _encoder(encoding_type)
+    encode = encoder(encoding_type)
     xml = XmlWriter("ListBucketResult")
     xml.leaf("Name", bucket)
     xml.leaf("Prefix", encode(prefix))
@@ -188,7 +187,7 @@ def render_list_objects_v2(
     fetch_owner: bool,
 ) -> bytes:
     """``ListBucketResult`` of version 2."""
-    encode = _encoder(encoding_type)
+    encode = encoder(encoding_type)
     xml = XmlWriter("ListBucketResult")
     xml.leaf("Name", bucket)
     xml.leaf("Prefix", encode(prefix))
@@ -198,106 +197,6 @@ def render_list_objects_v2(
     xml.leaf("KeyCount", len(page.objects) + len(page.prefixes))
     _listing(xml, page, delimiter, max_keys, encoding_type, owner=fetch_owner)
     return xml.finish()
-
-
-def render_list_multipart_uploads_result(
-    bucket: str,
-    page: UploadPage,
-    *,
-    prefix: str,
-    delimiter: str,
-    key_marker: str,
-    upload_id_marker: str,
-    max_uploads: int,
-    encoding_type: str | None,
-) -> bytes:
-    """``ListMultipartUploadsResult``."""
-    encode = _encoder(encoding_type)
-    xml = XmlWriter("ListMultipartUploadsResult")
-    xml.leaf("Bucket", bucket)
-    xml.leaf("KeyMarker", encode(key_marker))
-    xml.leaf("UploadIdMarker", upload_id_marker)
-    if page.next_marker is not None:
-        xml.leaf("NextKeyMarker", encode(page.next_marker[0]))
-        xml.leaf("NextUploadIdMarker", page.next_marker[1])
-    xml.leaf("Prefix", encode(prefix))
-    xml.leaf("Delimiter", encode(delimiter) if delimiter else None)
-    xml.leaf("EncodingType", encoding_type)
-    xml.leaf("MaxUploads", max_uploads)
-    xml.leaf("IsTruncated", page.next_marker is not None)
-    for upload in page.uploads:
-        with xml.element("Upload"):
-            xml.leaf("Key", encode(upload.key))
-            xml.leaf("UploadId", upload.upload_id)
-            _owner(xml, "Initiator")
-            _owner(xml)
-            xml.leaf("StorageClass", STORAGE_CLASS)
-            xml.leaf("Initiated", timestamp(upload.initiated))
-    _prefixes(xml, page.prefixes, encoding_type)
-    return xml.finish()
-
-
-def render_list_parts_result(
-    bucket: str,
-    key: str,
-    upload_id: str,
-    page: PartPage,
-    *,
-    part_number_marker: int,
-    max_parts: int,
-    encoding_type: str | None = None,
-) -> bytes:
-    """``ListPartsResult``."""
-    xml = XmlWriter("ListPartsResult")
-    xml.leaf("Bucket", bucket)
-    xml.leaf("Key", _encoder(encoding_type)(key))
-    xml.leaf("EncodingType", encoding_type)
-    xml.leaf("UploadId", upload_id)
-    _owner(xml, "Initiator")
-    _owner(xml)
-    xml.leaf("StorageClass", STORAGE_CLASS)
-    xml.leaf("PartNumberMarker", part_number_marker)
-    xml.leaf("NextPartNumberMarker", page.next_marker)
-    xml.leaf("MaxParts", max_parts)
-    xml.leaf("IsTruncated", page.next_marker is not None)
-    for part in page.parts:
-        with xml.element("Part"):
-            xml.leaf("PartNumber", part.part_number)
-            xml.leaf("LastModified", timestamp(part.last_modified))
-            xml.leaf("ETag", f'"{part.etag}"')
-            xml.leaf("Size", part.size)
-    return xml.finish()
-
-
-def render_initiate_multipart_upload_result(bucket: str, key: str, upload_id: str) -> bytes:
-    """``InitiateMultipartUploadResult``."""
-    xml = XmlWriter("InitiateMultipartUploadResult")
-    xml.leaf("Bucket", bucket)
-    xml.leaf("Key", key)
-    xml.leaf("UploadId", upload_id)
-    return xml.finish()
-
-
-def render_complete_multipart_upload_result(
-    location: str, bucket: str, key: str, etag: str
-) -> bytes:
-    """``CompleteMultipartUploadResult``."""
-    xml = XmlWriter("CompleteMultipartUploadResult")
-    xml.leaf("Location", location)
-    xml.leaf("Bucket", bucket)
-    xml.leaf("Key", key)
-    xml.leaf("ETag", f'"{etag}"')
-    return xml.finish()
-
-
-def render_copy_object_result(info: ObjectInfo) -> bytes:
-    """``CopyObjectResult``."""
-    return _copy_result("CopyObjectResult", info)
-
-
-def render_copy_part_result(part: PartInfo) -> bytes:
-    """``CopyPartResult``."""
-    return _copy_result("CopyPartResult", part)
 
 
 def render_delete_result(
@@ -319,7 +218,8 @@ def render_delete_result(
     return xml.finish()
 
 
-def _encoder(encoding_type: str | None) -> Callable[[str], str]:
+def encoder(encoding_type: str | None) -> Callable[[str], str]:
+    """What keys pass through under this ``encoding-type``."""
     return encode_key if encoding_type == "url" else str
 
 
@@ -332,7 +232,7 @@ def _listing(
     *,
     owner: bool,
 ) -> None:
-    encode = _encoder(encoding_type)
+    encode = encoder(encoding_type)
     xml.leaf("MaxKeys", max_keys)
     xml.leaf("Delimiter", encode(delimiter) if delimiter else None)
     xml.leaf("EncodingType", encoding_type)
@@ -345,22 +245,17 @@ def _listing(
             f"<LastModified>{timestamp(info.last_modified)}</LastModified>"
             f"<ETag>&quot;{escape(info.etag)}&quot;</ETag><Size>{info.size}</Size>{tail}"
         )
-    _prefixes(xml, page.prefixes, encoding_type)
+    write_prefixes(xml, page.prefixes, encoding_type)
 
 
-def _prefixes(xml: XmlWriter, prefixes: Sequence[str], encoding_type: str | None) -> None:
-    encode = _encoder(encoding_type)
+def write_prefixes(xml: XmlWriter, prefixes: Sequence[str], encoding_type: str | None) -> None:
+    """Add ``CommonPrefixes``."""
+    encode = encoder(encoding_type)
     for prefix in prefixes:
         with xml.element("CommonPrefixes"):
             xml.leaf("Prefix", encode(prefix))
 
 
-def _owner(xml: XmlWriter, name: str = "Owner") -> None:
+def write_owner(xml: XmlWriter, name: str = "Owner") -> None:
+    """Add the owner of everything."""
     xml.raw(f"<{name}>{_OWNER_FIELDS}</{name}>")
-
-
-def _copy_result(root: str, info: ObjectInfo | PartInfo) -> bytes:
-    xml = XmlWriter(root)
-    xml.leaf("LastModified", timestamp(info.last_modified))
-    xml.leaf("ETag", f'"{info.etag}"')
-    return xml.finish()

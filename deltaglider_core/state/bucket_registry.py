@@ -21,7 +21,7 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 from ..errors import IntegrityError, NoSuchKey, PreconditionFailed, ServiceUnavailable
 from ..interfaces.storage import RESERVED_PREFIX, Condition, ObjectMetadata, StorageBackend
 from .snapshot import changed
-from .tables import buckets, intents, leases, objects, refs, uploads
+from .tables import bucket_configurations, buckets, intents, leases, objects, refs, uploads
 
 if TYPE_CHECKING:
     from .database import Database
@@ -141,15 +141,35 @@ class BucketRegistry:
         Raises:
             NoSuchBucket
         """
-        known = self._known.get(name)
-        if known is not None and time.monotonic() - known[1] < _TRUST_SECONDS:
-            return known[0]
+        known = self._trusted(name)
+        if known is not None:
+            return known
         identity = await read_identity(self._backend, name)
         if identity is None:
             identity = await write_identity(self._backend, name, self.new_identity())
         found = await self._register(name, identity)
         self._known[name] = (found, time.monotonic())
         return found
+
+    async def find(self, name: str) -> BucketRef | None:
+        """The bucket of a name, or None if nothing was ever recorded of it. Changes nothing.
+
+        Raises:
+            NoSuchBucket
+        """
+        known = self._trusted(name)
+        if known is not None:
+            return known
+        identity = await read_identity(self._backend, name)
+        if identity is None:
+            return None
+        number = await self._database.read(lambda c: _number(c, identity.id))
+        return None if number is None else BucketRef(number=number, id=identity.id, name=name)
+
+    def _trusted(self, name: str) -> BucketRef | None:
+        known = self._known.get(name)
+        fresh = known is not None and time.monotonic() - known[1] < _TRUST_SECONDS
+        return known[0] if known is not None and fresh else None
 
     def new_identity(self) -> Identity:
         """For a bucket that this deployment creates or finds without one."""
@@ -249,6 +269,7 @@ def drop_rows(connection: Connection) -> bool:
     if number is None:
         return False
     for table, column in (
+        (bucket_configurations, bucket_configurations.c.name),
         (objects, objects.c.key),
         (refs, refs.c.key),
         (uploads, uploads.c.upload_id),

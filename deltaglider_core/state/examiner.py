@@ -59,6 +59,7 @@ def present_of(info: ObjectInfo) -> Present:
         etag=info.etag,
         modified=info.last_modified.timestamp(),
         stored_as=info.stored_as or "passthrough",
+        checksum=internal.get("checksum"),
     )
 
 

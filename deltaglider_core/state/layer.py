@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigurationError
 from ..interfaces.storage import (
     Body,
+    Checksum,
     CompletedPart,
     Condition,
     ObjectInfo,
@@ -20,6 +21,7 @@ from ..interfaces.storage import (
     StorageLayer,
     UploadPage,
 )
+from ..origin import current_origin
 from .bucket_lifecycle import BucketLifecycle
 from .bucket_registry import BucketRegistry
 from .examiner import Examiner
@@ -47,6 +49,7 @@ class StateLayer(StorageLayer):
     ) -> None:
         super().__init__(inner)
         self.state = state
+        self._quota = quota
         self.registry = BucketRegistry(inner, state.database, lambda: state.deployment)
         self.examiner = Examiner(inner, state.database, state.log)
         self._mutations = Mutations(
@@ -114,13 +117,15 @@ class StateLayer(StorageLayer):
         metadata: ObjectMetadata | None = None,
         condition: Condition | None = None,
     ) -> ObjectInfo:
-        source = await self.inner.head_object(source_bucket, source_key)
+        size: int | None = None
+        quota = self._quota(current_origin.get().bucket or bucket)
+        if metadata is None or source_etag is None or quota is not None:
+            source = await self.inner.head_object(source_bucket, source_key)
+            if metadata is None:
+                metadata = (source.metadata or ObjectMetadata()).copied()
+            # Size and metadata are of this version of the source, so the bytes have to be, too.
+            source_etag, size = source_etag or source.etag, source.size
         given = metadata
-        if given is None:
-            kept = source.metadata or ObjectMetadata()
-            given = ObjectMetadata(headers=kept.headers, user=kept.user)
-        # Size and metadata are those of this version of the source, so the bytes have to be, too.
-        source_etag = source_etag or source.etag
 
         async def work(write: ActiveWrite) -> Outcome[ObjectInfo]:
             return stored(
@@ -141,7 +146,7 @@ class StateLayer(StorageLayer):
                 key=key,
                 kind="copy",
                 event="ObjectCopied",
-                size=source.size,
+                size=size,
                 work=work,
                 recover=stored,
                 payload={"source_bucket": source_bucket, "source_key": source_key},
@@ -169,12 +174,17 @@ class StateLayer(StorageLayer):
             )
         )
 
+    async def set_object_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        return await self._mutations.amend(
+            bucket, key, lambda: self.inner.set_object_tags(bucket, key, tags)
+        )
+
     # --- multipart ------------------------------------------------------------------------
 
     async def create_multipart_upload(
-        self, bucket: str, key: str, *, metadata: ObjectMetadata
+        self, bucket: str, key: str, *, metadata: ObjectMetadata, checksum: Checksum | None = None
     ) -> str:
-        return await self.multipart.create(bucket, key, metadata)
+        return await self.multipart.create(bucket, key, metadata, checksum)
 
     async def upload_part(
         self,
@@ -185,8 +195,11 @@ class StateLayer(StorageLayer):
         body: Body,
         *,
         size: int | None,
+        checksum: Callable[[], Checksum | None] | None = None,
     ) -> PartInfo:
-        return await self.multipart.upload_part(bucket, key, upload_id, part_number, body, size)
+        return await self.multipart.upload_part(
+            bucket, key, upload_id, part_number, body, size, checksum
+        )
 
     async def list_parts(
         self, bucket: str, key: str, upload_id: str, *, part_number_marker: int = 0, max_parts: int
@@ -217,8 +230,9 @@ class StateLayer(StorageLayer):
         parts: Sequence[CompletedPart],
         *,
         condition: Condition | None = None,
+        checksum: Checksum | None = None,
     ) -> ObjectInfo:
-        return await self.multipart.complete(bucket, key, upload_id, parts, condition)
+        return await self.multipart.complete(bucket, key, upload_id, parts, condition, checksum)
 
     async def abort_multipart_upload(self, bucket: str, key: str, upload_id: str) -> None:
         await self.multipart.abort(bucket, key, upload_id)

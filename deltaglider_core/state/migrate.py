@@ -12,7 +12,7 @@ from ..errors import ConfigurationError
 
 #: The revision that this program works with; the last one in ``versions``. Written here, so that
 #: a process that finds it need not load Alembic.
-HEAD = "0001"
+HEAD = "0002"
 
 #: The folder of Alembic's environment.
 LOCATION = Path(__file__).parent / "migrations"

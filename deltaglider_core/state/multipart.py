@@ -23,6 +23,7 @@ from ..errors import (
 )
 from ..interfaces.storage import (
     Body,
+    Checksum,
     CompletedPart,
     Condition,
     ObjectInfo,
@@ -73,7 +74,9 @@ class Multipart:
 
     # --- create -----------------------------------------------------------------------------
 
-    async def create(self, bucket: str, key: str, metadata: ObjectMetadata) -> str:
+    async def create(
+        self, bucket: str, key: str, metadata: ObjectMetadata, checksum: Checksum | None
+    ) -> str:
         """Open an upload and return its id, 32 hex digits.
 
         Raises:
@@ -85,9 +88,11 @@ class Multipart:
             raise QuotaExceeded("The quota of the bucket is 0: nothing can be written to it.")
         write_id, upload_id = secrets.token_hex(16), secrets.token_hex(16)
         named = replace(metadata, internal={**metadata.internal, "write-id": write_id})
-        inner = await self._inner.create_multipart_upload(bucket, key, metadata=named)
+        inner = await self._inner.create_multipart_upload(
+            bucket, key, metadata=named, checksum=checksum
+        )
         try:
-            await self._register(bucket, key.encode(), upload_id, inner, write_id)
+            await self._register(bucket, key.encode(), upload_id, inner, write_id, checksum)
         except BaseException:
             # Whoever is left to see the error, nobody knows the id.
             await self._state.journal.shielded(self._drop(bucket, key, inner))
@@ -95,7 +100,13 @@ class Multipart:
         return upload_id
 
     async def _register(
-        self, bucket: str, key: bytes, upload_id: str, inner: str, write_id: str
+        self,
+        bucket: str,
+        key: bytes,
+        upload_id: str,
+        inner: str,
+        write_id: str,
+        checksum: Checksum | None,
     ) -> None:
         signature = current_origin.get().signature
         for _ in range(_ATTEMPTS):
@@ -116,6 +127,7 @@ class Multipart:
                     key=key,
                     inner=inner,
                     write_id=write_id,
+                    checksum=checksum,
                 )
 
             try:
@@ -127,7 +139,14 @@ class Multipart:
     # --- parts ------------------------------------------------------------------------------
 
     async def upload_part(
-        self, bucket: str, key: str, upload_id: str, part_number: int, body: Body, size: int | None
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        part_number: int,
+        body: Body,
+        size: int | None,
+        checksum: Callable[[], Checksum | None] | None,
     ) -> PartInfo:
         """Store a part.
 
@@ -166,14 +185,16 @@ class Multipart:
             )
         with naming(upload_id):
             return await self._inner.upload_part(
-                bucket, key, upload.inner, part_number, body, size=size
+                bucket, key, upload.inner, part_number, body, size=size, checksum=checksum
             )
 
     async def list_parts(
         self, bucket: str, key: str, upload_id: str, marker: int, max_parts: int
     ) -> PartPage:
-        """Parts above the marker. Raises ``NoSuchUpload``."""
+        """Parts above the marker; none with ``max_parts=0``. Raises ``NoSuchUpload``."""
         upload = await self._find(bucket, key, upload_id, uploads.find_open)
+        if max_parts < 1:
+            return PartPage(checksum=upload.checksum)
         with naming(upload_id):
             return await self._inner.list_parts(
                 bucket, key, upload.inner, part_number_marker=marker, max_parts=max_parts
@@ -219,10 +240,11 @@ class Multipart:
         upload_id: str,
         parts: Sequence[CompletedPart],
         condition: Condition | None,
+        checksum: Checksum | None,
     ) -> ObjectInfo:
         """Assemble the listed parts; see ``Completer``."""
         completer = Completer(self._inner, self._mutations, self._find)
-        return await completer.complete(bucket, key, upload_id, parts, condition)
+        return await completer.complete(bucket, key, upload_id, parts, condition, checksum)
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -146,8 +146,17 @@ class Mutations:
             ServiceUnavailable: The state cannot be asked. If it failed at the settlement, the
                 object may be there; it is settled when the state can be asked again.
         """
-        origin = current_origin.get()
-        write = await self._begin(mutation, origin)
+        fields: dict[str, Any] = {"upload": mutation.upload, "parts": mutation.parts}
+        if mutation.write_id is not None:
+            fields["write_id"] = mutation.write_id
+        write = await self._begin(
+            mutation.bucket,
+            mutation.key,
+            kind=mutation.kind,
+            size=mutation.size,
+            event=_event(mutation, current_origin.get(), {}),
+            **fields,
+        )
         token = current_write.set(write)
         try:
             outcome = await mutation.work(write)
@@ -161,34 +170,48 @@ class Mutations:
         await self.settle(mutation, write, outcome)
         return outcome.result
 
-    async def _begin(self, mutation: Mutation[Any], origin: Origin) -> ActiveWrite:
+    async def amend(self, bucket: str, key: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Change what is stored beside an object, which changes no sum and is no event.
+
+        The intent keeps it apart from a rewrite in place, which would not take it over. Nothing is
+        settled: the write id at the key stays, and tells others what it told before.
+
+        Raises what ``run`` raises.
+        """
+        write = await self._begin(bucket, key, kind="tags", size=0, event=None)
+        try:
+            result = await work()
+        except BaseException:
+            await self._journal.shielded(self._quietly(self._journal.give_up(write)))
+            raise
+        await self._journal.end(write)
+        return result
+
+    async def _begin(
+        self, bucket: str, key: str, *, kind: str, size: int | None, **fields: Any
+    ) -> ActiveWrite:
         self._check()
-        quota = self._quota(origin.bucket or mutation.bucket)
-        if quota is not None and mutation.size is None:
+        origin = current_origin.get()
+        quota = self._quota(origin.bucket or bucket)
+        if quota is not None and size is None:
             raise MissingContentLength(
                 "The bucket has a quota: uploads need a Content-Length or "
                 "x-amz-decoded-content-length."
             )
-        fields: dict[str, Any] = {}
-        if mutation.write_id is not None:
-            fields["write_id"] = mutation.write_id
         for attempt in range(1, _ATTEMPTS + 1):
-            place = await self._registry.resolve(mutation.bucket)
+            place = await self._registry.resolve(bucket)
             try:
                 return await self._journal.begin(
                     place,
-                    mutation.key,
-                    kind=mutation.kind,
-                    size=mutation.size or 0,
-                    event=_event(mutation, origin, {}),
-                    upload=mutation.upload,
-                    parts=mutation.parts,
+                    key,
+                    kind=kind,
+                    size=size or 0,
                     quota=quota,
                     signature=origin.signature,
                     **fields,
                 )
             except BucketGoneError:
-                self._registry.forget(mutation.bucket)
+                self._registry.forget(bucket)
                 if attempt == _ATTEMPTS:
                     raise ServiceUnavailable(
                         "The bucket is being created or deleted. Please retry."

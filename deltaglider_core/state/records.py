@@ -46,7 +46,7 @@ class Intent:
 
     Attributes:
         bucket: Number of the bucket in the database.
-        kind: ``put``, ``copy``, ``delete``, ``complete``.
+        kind: ``put``, ``copy``, ``delete``, ``complete``, ``tags``.
         process: Id of this process.
         size: Logical bytes of what is written, which count against the quota at once.
         event: Journaled if it happened although nobody was left to say so; the sizes may be
@@ -78,6 +78,7 @@ class Present:
         facts: What counts of it.
         etag, modified: As clients see them; the time in seconds of Unix time.
         stored_as: ``delta`` or ``passthrough``.
+        checksum: As its metadata have it; None without one.
     """
 
     write_id: str | None
@@ -85,6 +86,7 @@ class Present:
     etag: str
     modified: float
     stored_as: str
+    checksum: str | None = None
 
     def payload(self) -> dict[str, Any]:
         """What an event says of it."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
+from . import configurations
 from .database import Database, open_database
 from .dispatch import Dispatcher
 from .errors import StateUnavailable
@@ -40,10 +41,12 @@ class StateSnapshot:
     Attributes:
         deployment: Id of this installation.
         buckets: Ids of the buckets that take writes, by number.
+        configurations: What clients have set on them: documents by name, by name of the bucket.
     """
 
     deployment: str
     buckets: Mapping[int, str]
+    configurations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def load_snapshot(connection: Connection) -> StateSnapshot:
@@ -54,7 +57,11 @@ def load_snapshot(connection: Connection) -> StateSnapshot:
     active = connection.execute(
         select(buckets.c.number, buckets.c.id).where(buckets.c.state == "active")
     )
-    return StateSnapshot(deployment=deployment, buckets={row.number: row.id for row in active})
+    return StateSnapshot(
+        deployment=deployment,
+        buckets={row.number: row.id for row in active},
+        configurations=configurations.load(connection),
+    )
 
 
 def _own_intents(connection: Connection, processes: frozenset[str]) -> bool:
@@ -72,6 +79,7 @@ class State:
         events: The journal of events.
         leases: What this process may take.
         snapshots: Of ``StateSnapshot``.
+        configurations: What clients have set on buckets.
         dispatcher: Delivers events to sinks.
     """
 
@@ -85,6 +93,7 @@ class State:
         self.journal = Journal(database, processes.id, self._journaled)
         self.leases = Leases(database, processes.id)
         self.snapshots = SnapshotKeeper(database, load_snapshot)
+        self.configurations = configurations.Configurations(self)
         self.dispatcher = Dispatcher(self.events, self.leases, metrics=metrics, log=log)
         self._layers: list[StateLayer] = []
         self._unnumbered = False

@@ -58,6 +58,17 @@ buckets = Table(
     Column("scanned", Float(53)),
 )
 
+#: Documents that clients set on buckets, e.g. ``cors``. ``version`` is the format of ``document``.
+bucket_configurations = Table(
+    "bucket_configurations",
+    metadata,
+    Column("bucket", _Number, primary_key=True, autoincrement=False),
+    Column("name", String(64), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 #: The objects that are known. ``version`` is the bucket's when the row was settled. A row whose
 #: ``size`` is NULL says that the key was deleted while a scan was running.
 objects = Table(
@@ -155,7 +166,8 @@ refs = Table(
 
 #: Multipart uploads. ``inner`` is the id that the backend gave. ``state``: ``open``,
 #: ``completing``, ``done`` or ``aborted``; ``parts`` is the fingerprint of the list that is or was
-#: completed, ``answer`` (JSON) what was answered.
+#: completed, ``answer`` (JSON) what was answered: by Create (the checksum that the client chose, or
+#: NULL), and once it is done by Complete.
 uploads = Table(
     "uploads",
     metadata,
@@ -207,6 +219,7 @@ signatures = Table(
 )
 
 __all__ = [
+    "bucket_configurations",
     "buckets",
     "cursors",
     "events",

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ..backend_defaults.uploads import fingerprint
 from ..errors import InvalidPart, InvalidRequest, NoSuchUpload, S3Error, ServiceUnavailable
-from ..interfaces.storage import CompletedPart, Condition, ObjectInfo, StorageBackend
+from ..interfaces.storage import Checksum, CompletedPart, Condition, ObjectInfo, StorageBackend
 from ..tasks import run_blocking
 from . import uploads
 from .mutations import Mutation, Mutations, Outcome, stored
@@ -52,14 +52,18 @@ class Completer:
         upload_id: str,
         parts: Sequence[CompletedPart],
         condition: Condition | None,
+        checksum: Checksum | None,
     ) -> ObjectInfo:
         """Assemble the listed parts.
+
+        Args:
+            checksum: What the client says that of the object is.
 
         A repetition within 15 minutes gives the same answer and writes nothing; at the same time
         as another one with the same list it waits for that.
 
         Raises:
-            NoSuchUpload, InvalidPart, EntityTooSmall, PreconditionFailed, QuotaExceeded
+            NoSuchUpload, InvalidPart, EntityTooSmall, PreconditionFailed, QuotaExceeded, BadDigest
             InvalidRequest: The upload is being completed with another list.
             ServiceUnavailable: Another Complete takes too long.
         """
@@ -76,7 +80,9 @@ class Completer:
             if upload.state == "open":
                 # Somebody else may begin or end it first.
                 with suppress(UploadChangedError):
-                    return await self._complete(bucket, key, upload, parts, listed, condition)
+                    return await self._complete(
+                        bucket, key, upload, parts, listed, condition, checksum
+                    )
             elif upload.parts != listed:
                 raise InvalidRequest("The upload is being completed with another list of parts.")
             if loop.time() > deadline:
@@ -92,11 +98,12 @@ class Completer:
         parts: Sequence[CompletedPart],
         listed: str,
         condition: Condition | None,
+        checksum: Checksum | None,
     ) -> ObjectInfo:
         async def work(write: ActiveWrite) -> Outcome[ObjectInfo]:
             return stored(
                 await self._inner.complete_multipart_upload(
-                    bucket, key, upload.inner, parts, condition=condition
+                    bucket, key, upload.inner, parts, condition=condition, checksum=checksum
                 )
             )
 

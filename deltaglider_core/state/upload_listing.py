@@ -14,6 +14,7 @@ from sqlalchemy import Connection, literal, select, tuple_
 
 from ..interfaces.storage import UploadInfo, UploadPage
 from .tables import uploads
+from .uploads import checksum_of
 
 #: Rows read at once: at least, and at most.
 _FEW, _MANY = 16, 1024
@@ -56,7 +57,10 @@ class _Page:
             return True
         key = row.key.decode()
         initiated = datetime.fromtimestamp(row.initiated, UTC)
-        self.uploads.append(UploadInfo(key=key, upload_id=row.upload_id, initiated=initiated))
+        checksum = checksum_of(row.answer)
+        self.uploads.append(
+            UploadInfo(key=key, upload_id=row.upload_id, initiated=initiated, checksum=checksum)
+        )
         self.last = (key, row.upload_id)
         return True
 
@@ -134,7 +138,7 @@ def _rows(
     connection: Connection, bucket: int, prefix: bytes, above: Any, limit: int
 ) -> Sequence[Any]:
     query = (
-        select(uploads.c.key, uploads.c.upload_id, uploads.c.initiated)
+        select(uploads.c.key, uploads.c.upload_id, uploads.c.initiated, uploads.c.answer)
         .where(uploads.c.bucket == bucket, uploads.c.state.in_(_VISIBLE))
         .order_by(uploads.c.key, uploads.c.upload_id)
         .limit(limit)

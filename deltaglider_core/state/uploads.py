@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from ..errors import DeltaGliderError, InvalidRequest, NoSuchUpload
-from ..interfaces.storage import ObjectInfo
+from ..interfaces.storage import Checksum, ObjectInfo, ObjectMetadata
 from .tables import buckets, uploads
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Upload:
         state: ``open``, ``completing`` or ``done``.
         since: Begin of the state or, if it is open, the last known activity; Unix seconds.
         parts: Fingerprint of the list that is or was completed.
-        answer: What Complete answered.
+        answer: What was answered, JSON: by Complete once it is ``done``, before that by Create.
     """
 
     upload_id: str
@@ -64,14 +64,21 @@ class Upload:
     parts: str | None
     answer: str | None
 
+    @property
+    def checksum(self) -> Checksum | None:
+        """Algorithm and type that the client chose, for an upload that is not ``done``."""
+        return checksum_of(self.answer)
+
     def completed_object(self) -> ObjectInfo:
         """The object as Complete answered it; for an upload that is ``done``."""
         answer = json.loads(self.answer or "")
+        checksum = answer.get("checksum")
         return ObjectInfo(
             key=self.key.decode(),
             size=answer["size"],
             etag=answer["etag"],
             last_modified=datetime.fromtimestamp(answer["modified"], UTC),
+            metadata=ObjectMetadata(internal={"checksum": checksum} if checksum else {}),
             stored_size=answer["stored"],
             stored_as=answer["stored_as"],
         )
@@ -91,6 +98,12 @@ _FIND = select(
 _BUCKET = select(buckets.c.size).where(buckets.c.number == bindparam("b"))
 _ACTIVE = _BUCKET.where(buckets.c.state == "active")
 _INSERT = insert(uploads)
+
+
+def checksum_of(answer: str | None) -> Checksum | None:
+    """The checksum of which an answer speaks."""
+    text = json.loads(answer).get("checksum") if answer else None
+    return Checksum.parse(text) if text else None
 
 
 def is_upload_id(text: str) -> bool:
@@ -152,6 +165,7 @@ def create(
     key: bytes,
     inner: str,
     write_id: str,
+    checksum: Checksum | None = None,
 ) -> None:
     """Make a new upload known."""
     connection.execute(
@@ -165,6 +179,7 @@ def create(
             "initiated": now,
             "state": "open",
             "since": now,
+            "answer": json.dumps({"checksum": str(checksum)}) if checksum else None,
         },
     )
 
@@ -236,6 +251,7 @@ def completed(
         "modified": present.modified,
         "stored": present.facts.stored,
         "stored_as": present.stored_as,
+        "checksum": present.checksum,
     }
     connection.execute(
         update(uploads)
@@ -310,6 +326,7 @@ __all__ = [
     "abort",
     "bucket_size",
     "check",
+    "checksum_of",
     "completed",
     "completing",
     "create",

@@ -7,6 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ClientError, ServiceUnavailable, SlowDown
@@ -208,6 +209,11 @@ class Journal:
         """End a mutation that did not happen."""
         now = self._database.now
         await self._finish(write, lambda c: intents.give_up(c, now(c), write.intent))
+
+    async def end(self, write: ActiveWrite) -> None:
+        """End a change that is neither counted nor told; its signature stays used."""
+        now, intent = self._database.now, replace(write.intent, signature=None)
+        await self._finish(write, lambda c: intents.give_up(c, now(c), intent))
 
     async def doubt(self, write: ActiveWrite, seconds: float) -> None:
         """Leave a mutation to be examined in so many seconds."""

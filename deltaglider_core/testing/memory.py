@@ -5,8 +5,8 @@ from __future__ import annotations
 import bisect
 import hashlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ..errors import (
@@ -15,7 +15,6 @@ from ..errors import (
     IncompleteBody,
     NoSuchBucket,
     NoSuchKey,
-    PreconditionFailed,
 )
 from ..interfaces.storage import (
     Body,
@@ -94,7 +93,8 @@ class MemoryBackend(StorageBackend):
         """Let a method raise ``error``.
 
         Args:
-            method: One of the ten, or ``read_chunk``: each chunk that a reader delivers.
+            method: One of the ten, ``set_object_tags``, or ``read_chunk``: each chunk that a
+                reader delivers.
             times: How many calls fail.
             skip: How many matching calls succeed first.
             key: Only calls for this key count.
@@ -130,7 +130,7 @@ class MemoryBackend(StorageBackend):
 
     @staticmethod
     def _check_method(method: str) -> None:
-        if method != "read_chunk" and method not in StorageBackend.__abstractmethods__:
+        if method not in StorageBackend.__abstractmethods__ | {"read_chunk", "set_object_tags"}:
             raise ValueError(f"no such method: {method}")
 
     async def _enter(self, method: str, bucket: str = "", key: str = "") -> None:
@@ -176,6 +176,8 @@ class MemoryBackend(StorageBackend):
             conditional_deletes=True,
             listing_metadata=True,
             late_commits=False,
+            late_metadata=True,
+            object_tags=True,
         )
 
     async def list_buckets(self) -> Sequence[BucketInfo]:
@@ -226,7 +228,7 @@ class MemoryBackend(StorageBackend):
                 raise IncompleteBody()
         if size is not None and len(data) != size:
             raise IncompleteBody()
-        info = self._commit(bucket, key, bytes(data), metadata, condition)
+        info = self._commit(bucket, key, bytes(data), metadata.completed(), condition)
         await self._leave("put_object", bucket, key)
         return info
 
@@ -241,7 +243,7 @@ class MemoryBackend(StorageBackend):
         place = self._bucket(bucket)
         present = place.objects.get(key)
         if condition is not None:
-            _check_condition(condition, key, present)
+            condition.check(None if present is None else present.info)
         info = ObjectInfo(
             key=key,
             size=len(data),
@@ -251,6 +253,7 @@ class MemoryBackend(StorageBackend):
                 headers=dict(metadata.headers),
                 user=dict(metadata.user),
                 internal=dict(metadata.internal),
+                tags=dict(metadata.tags),
             ),
         )
         if present is None:
@@ -290,13 +293,22 @@ class MemoryBackend(StorageBackend):
         await self._enter("delete_object", bucket, key)
         place = self._bucket(bucket)
         present = place.objects.get(key)
+        if condition is not None:
+            condition.check(None if present is None else present.info)
         if present is not None:
-            if condition is not None:
-                _check_condition(condition, key, present)
             del place.objects[key]
             del place.keys[bisect.bisect_left(place.keys, key)]
         await self._leave("delete_object", bucket, key)
         return present is not None
+
+    async def set_object_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        await self._enter("set_object_tags", bucket, key)
+        present = self._object(bucket, key)
+        metadata = replace(present.info.metadata or ObjectMetadata(), tags=dict(tags))
+        info = replace(present.info, metadata=metadata)
+        self._bucket(bucket).objects[key] = replace(present, info=info)
+        await self._leave("set_object_tags", bucket, key)
+        return info
 
     async def list_objects(
         self,
@@ -311,17 +323,6 @@ class MemoryBackend(StorageBackend):
         page = _list(self._bucket(bucket), prefix, delimiter, start_after, max_keys)
         await self._leave("list_objects", bucket)
         return page
-
-
-def _check_condition(condition: Condition, key: str, present: _Object | None) -> None:
-    etag = present.info.etag if present is not None else None
-    if condition.if_match is not None:
-        if etag is None:
-            raise NoSuchKey(fields={"Key": key})
-        if condition.if_match not in ("*", etag):
-            raise PreconditionFailed(fields={"Condition": "If-Match"})
-    if etag is not None and condition.if_none_match in ("*", etag):
-        raise PreconditionFailed(fields={"Condition": "If-None-Match"})
 
 
 def _list(

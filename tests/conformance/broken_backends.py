@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -58,6 +58,24 @@ class TestSoundBackend(BrokenTests):
     """The control: nothing is broken, and nothing fails."""
 
     broken = MemoryBackend
+
+
+class TestLateMetadataLost(BrokenTests):
+    class broken(MemoryBackend):
+        """Declares what it does not do."""
+
+        async def put_object(self, bucket: str, key: str, body: Body, **options: Any) -> ObjectInfo:
+            options["metadata"] = replace(options["metadata"], late=None)
+            return await super().put_object(bucket, key, body, **options)
+
+
+class TestLateMetadataEarly(BrokenTests):
+    class broken(MemoryBackend):
+        """Asks before the body has ended."""
+
+        async def put_object(self, bucket: str, key: str, body: Body, **options: Any) -> ObjectInfo:
+            options["metadata"] = options["metadata"].completed()
+            return await super().put_object(bucket, key, body, **options)
 
 
 class TestRangeIgnored(BrokenTests):
@@ -252,6 +270,16 @@ class TestIfMatchIgnored(BrokenTests):
             return await super().put_object(bucket, key, body, condition=condition, **rest)
 
 
+class TestDeleteConditionIgnored(BrokenTests):
+    class broken(MemoryBackend):
+        """Knows the ETag and nothing else."""
+
+        async def delete_object(self, bucket: str, key: str, *, condition: Any = None) -> bool:
+            if condition is not None:
+                condition = replace(condition, size=None, last_modified=None)
+            return await super().delete_object(bucket, key, condition=condition)
+
+
 class TestConditionNotAtomic(BrokenTests):
     class broken(MemoryBackend):
         """Declares atomic conditions, but looks first and writes later."""
@@ -381,6 +409,51 @@ class TestAbortForgetsNothing(BrokenTests):
     class broken(MemoryBackend):
         async def abort_multipart_upload(self, bucket: str, key: str, upload_id: str) -> None:
             await self.list_parts(bucket, key, upload_id, max_parts=1)
+
+
+class TestTagsForgotten(BrokenTests):
+    class broken(MemoryBackend):
+        async def put_object(self, *args: Any, metadata: ObjectMetadata, **rest: Any) -> ObjectInfo:
+            return await super().put_object(*args, metadata=replace(metadata, tags={}), **rest)
+
+
+class TestTagsByRewriting(BrokenTests):
+    class broken(MemoryBackend):
+        """Stores the same bytes again, so the object gets another date."""
+
+        async def set_object_tags(
+            self, bucket: str, key: str, tags: Mapping[str, str]
+        ) -> ObjectInfo:
+            present = self._object(bucket, key)
+            metadata = replace(present.info.metadata or ObjectMetadata(), tags=dict(tags))
+            return self._commit(bucket, key, present.data, metadata, None)
+
+
+class TestTagsOfAnotherVersion(BrokenTests):
+    class broken(MemoryBackend):
+        """Writes back what it has read, whatever is there by now."""
+
+        async def set_object_tags(
+            self, bucket: str, key: str, tags: Mapping[str, str]
+        ) -> ObjectInfo:
+            before = self._object(bucket, key)
+            await asyncio.sleep(0)
+            await super().set_object_tags(bucket, key, tags)
+            info = self._object(bucket, key).info
+            metadata = replace(before.info.metadata or ObjectMetadata(), tags=dict(tags))
+            stale = replace(before, info=replace(before.info, metadata=metadata))
+            self._bucket(bucket).objects[key] = stale
+            return info
+
+
+class TestTagsNotDone(BrokenTests):
+    class broken(MemoryBackend):
+        """Declares what it does not do."""
+
+        async def set_object_tags(
+            self, bucket: str, key: str, tags: Mapping[str, str]
+        ) -> ObjectInfo:
+            return await StorageBackend.set_object_tags(self, bucket, key, tags)
 
 
 class TestLeakyLayer(LayerConformance):

@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = [
-    *("setup", "run", "demo", "bench", "soak"),
-    *("test", "test-plugin", "lint", "type", "format", "docs"),
+    *("setup", "run", "demo", "bench", "big", "soak", "fuzz"),
+    *("test", "test-plugin", "lint", "type", "format", "docs", "compatibility"),
     *("dist", "lock", "clean", "help"),
 ]
 

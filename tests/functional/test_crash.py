@@ -23,9 +23,8 @@ BUCKET = "crash"
 @pytest.mark.parametrize(
     ("workers", "deaths"),
     [
-        (1, ["kill", "kill", "stop"]),
-        (2, ["kill-workers", "kill"]),
-        (4, ["kill-workers", "kill", "kill-workers"]),
+        (1, ["kill", "stop"]),
+        (3, ["kill-workers", "kill"]),
     ],
 )
 def test_death_under_load(start_server: StartServer, workers: int, deaths: list[str]) -> None:

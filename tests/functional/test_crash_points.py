@@ -21,7 +21,7 @@ from support.samples import wait_until
 from support.server import ServerProcess
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     directory = tmp_path_factory.mktemp("points")
     faults = Faults(directory / "plugin")
@@ -35,8 +35,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         s3.close()
 
 
+@pytest.fixture(scope="module")
+def uncertain() -> Counter[Event]:
+    """Events of the shop that may be in its journal or not."""
+    return Counter()
+
+
 @pytest.mark.parametrize("action", ["die", "die-after"])
-def test_what_dead_workers_leave_is_settled(shop: Workshop, action: Action) -> None:
+def test_what_dead_workers_leave_is_settled(
+    shop: Workshop, uncertain: Counter[Event], action: Action
+) -> None:
     happened = action == "die-after"
     cases = [make(shop) for make in CASES]
     for case in cases:
@@ -44,21 +52,20 @@ def test_what_dead_workers_leave_is_settled(shop: Workshop, action: Action) -> N
         # The other worker knows nothing of it but what is on the backend.
         assert shop.read(case.key) == (case.new if happened else case.old), case.event
         shop.journaled[case.event] += happened
-    verify(shop)
+    verify(shop, uncertain)
     for case in cases:
         wait_until(case.succeeds, f"{case.event} when it is sent again")
         assert shop.read(case.key) == case.new, case.event
         shop.journaled[case.event] += not (happened and case.repeatable)
-    verify(shop)
+    verify(shop, uncertain)
 
 
-def test_what_is_sent_again_at_once_is_journaled(shop: Workshop) -> None:
+def test_what_is_sent_again_at_once_is_journaled(shop: Workshop, uncertain: Counter[Event]) -> None:
     """The second request meets what the first has left before anybody has settled it.
 
     Nobody can say afterwards whether the first one had happened if the second has overwritten
     it, and its client was told nothing. What was acknowledged in the end has an event, though.
     """
-    uncertain: Counter[Event] = Counter()
     for make in CASES:
         case = make(shop)
         die_at_commit(shop, case, "die-after")
@@ -76,11 +83,11 @@ def die_at_commit(shop: Workshop, case: Case, action: Action) -> None:
     assert shop.faults.calls(fault), "the commit was never reached"
 
 
-def verify(shop: Workshop, uncertain: Counter[Event] | None = None) -> None:
+def verify(shop: Workshop, uncertain: Counter[Event]) -> None:
     """The journal holds what was done here, and at most what is ``uncertain`` besides."""
 
     def differences(found: Counter[Event]) -> str:
-        if too_many := found - shop.journaled - (uncertain or Counter()):
+        if too_many := found - shop.journaled - uncertain:
             raise Mismatch(f"not in order: {too_many}")
         return ", ".join(map(str, shop.journaled - found))
 

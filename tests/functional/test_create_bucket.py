@@ -115,7 +115,7 @@ def test_malformed_documents(s3: S3Client, raw: RawClient, document: str) -> Non
 def test_what_it_would_not_do_is_refused(s3: S3Client) -> None:
     with refused("NotImplemented", 501):
         s3.create_bucket(Bucket="created-locked", ObjectLockEnabledForBucket=True)
-    with refused("NotImplemented", 501):
+    with refused("AccessControlListNotSupported", 400):
         s3.create_bucket(Bucket="created-public", ACL="public-read")
     for name in ("created-locked", "created-public"):
         with refused("404", 404):

@@ -60,13 +60,13 @@ def test_if_match_protects_another_version(s3: S3Client, bucket: str, tag: str) 
     assert keys_in(s3, bucket) == []
 
 
-def test_conditions_it_does_not_know_are_refused(s3: S3Client, bucket: str) -> None:
+def test_only_the_null_version_can_be_deleted(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
-    with refused("NotImplemented", 501):
-        s3.delete_object(Bucket=bucket, Key="k", IfMatchSize=999)
-    with refused("NotImplemented", 501):
+    with refused("InvalidArgument", 400):
         s3.delete_object(Bucket=bucket, Key="k", VersionId="3HL4kqtJlcpXroDTDmJ")
     assert keys_in(s3, bucket) == ["k"]
+    s3.delete_object(Bucket=bucket, Key="k", VersionId="null")
+    assert keys_in(s3, bucket) == []
 
 
 def test_deleting_a_release_keeps_the_others_readable(s3: S3Client, bucket: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.descriptors import still
 from support.expect import Footprint
 from support.raw import RawClient
 from support.samples import MIB, noise, release, wait_until
@@ -38,29 +36,6 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Any:
             s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         s3.close()
         yield server
-
-
-def open_files(server: ServerProcess) -> int:
-    count = 0
-    for name in os.listdir(f"/proc/{server.pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            # Each thread that reads the state opens the database when it is first needed.
-            target = os.readlink(f"/proc/{server.pid}/fd/{name}")
-            count += "/deltaglider_config." not in target
-    return count
-
-
-def still(server: ServerProcess) -> int:
-    """Number of open files once no connection of a test is left."""
-    wait_until(lambda: connections(server) == 0, "all connections are closed")
-    return open_files(server)
-
-
-def connections(server: ServerProcess) -> int:
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    port = f":{server.port:04X}"
-    # State 01 is an established connection, 08 one that the client has closed.
-    return sum(line.split()[1].endswith(port) and line.split()[3] in ("01", "08") for line in lines)
 
 
 @pytest.mark.parametrize("key", ["object", "app-1.zip"])

@@ -115,12 +115,8 @@ def replace_by_a_folder(place: Path, name: str) -> None:
 CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "key missing": (lambda p: (p / KEY).unlink(), (KEY, "is missing", "restore")),
     "wrong key": (lambda p: change_key(p, "5a" * 32), (KEY, "does not open it")),
-    "key damaged": (lambda p: change_key(p, "zz" * 32), (KEY, "damaged", "backup")),
     "key open to others": (lambda p: (p / KEY).chmod(0o640), (KEY, "chmod 600")),
     "key is a folder": (lambda p: replace_by_a_folder(p, KEY), (KEY, "not a file")),
-    "empty": (lambda p: cut(p, 0), (DATABASE, "truncated", "backup")),
-    "half a page": (lambda p: cut(p, 2048), (DATABASE, "truncated", "backup")),
-    "one page": (lambda p: cut(p, 4096), (DATABASE, "truncated", "backup")),
     "half": (cut_in_the_middle, (DATABASE, "truncated", "backup")),
     "damaged": (damage_all_but_the_first_page, (DATABASE, "damaged", "backup")),
     "a folder": (lambda p: replace_by_a_folder(p, DATABASE), (DATABASE,)),

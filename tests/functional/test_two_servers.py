@@ -126,25 +126,28 @@ def load_and_kill(
                 is_enough, f"{acknowledged} writes and {deleted} deleted references", LOAD_SECONDS
             )
 
-        go_on(60)
+        go_on(30)
         victim.kill()
-        go_on(40)
+        go_on(20)
         victim.start()
-        go_on(60, deleted=3)
+        go_on(30, deleted=2)
         load.end()
     if collector.error is not None:
         raise collector.error
 
 
 def check_references(server: ServerProcess) -> None:
-    """Two more collections leave the references that are named, and no others."""
+    """More collections leave the references that are named, and no others."""
     collector = Collector(server)
-    collector.collect()
-    time.sleep(GRACE_SECONDS)  # counts by the clock of the database
-    collector.collect()
-    stored = scan_files(server.data / BUCKET)
-    assert stored.named
-    assert stored.references.keys() == stored.named
+
+    def only_named() -> bool:
+        collector.collect()  # the time of grace counts by the clock of the database
+        stored = scan_files(server.data / BUCKET)
+        assert stored.named
+        assert stored.references.keys() >= stored.named
+        return stored.references.keys() == stored.named
+
+    wait_until(only_named, "nothing is left but what is named", SETTLE_SECONDS)
 
 
 def check_usage(*servers: ServerProcess) -> None:
@@ -173,7 +176,7 @@ def test_any_worker_takes_any_part(pair: Pair) -> None:
     upload = Upload(here, "parts", "object.bin")
     elsewhere = copy.copy(upload)
     elsewhere.s3 = there
-    pieces = [noise(5 * MIB, number) for number in range(5)] + [b"end"]
+    pieces = [noise(5 * MIB, number) for number in range(3)] + [b"end"]
     tags = {}
     with ThreadPoolExecutor(3) as pool:
         ends = [(upload, elsewhere)[number % 2] for number in range(len(pieces))]

@@ -16,11 +16,11 @@ from support.server import ServerProcess
 from support.server_pair import statistics
 
 BUCKET = "load"
-WORKERS = 4
+WORKERS = 3
 CLIENTS = 12
 MORE = 10
 #: The lock of a dead process is gone at once, and somebody looks every second.
-SETTLE_SECONDS = 6.0
+SETTLE_SECONDS = 9.0
 
 
 class Writer(threading.Thread):

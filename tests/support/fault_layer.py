@@ -52,6 +52,8 @@ KEYED = (
     "get_object",
     "head_object",
     "delete_object",
+    "get_object_tags",
+    "set_object_tags",
     "create_multipart_upload",
     "upload_part",
     "list_parts",

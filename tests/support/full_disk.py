@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from support.no_sync import VARIABLE, preloaded
+
 SOURCE = Path(__file__).with_name("full_disk_shim.c")
 
 
@@ -33,7 +35,7 @@ class FullDisk:
     def environment(self) -> Mapping[str, str]:
         """What the server needs."""
         return {
-            "LD_PRELOAD": os.fspath(self._library),
+            VARIABLE: preloaded(self._library),
             "FULL_DISK_SUFFIX": self._suffix,
             "FULL_DISK_SWITCH": os.fspath(self._switch),
         }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from support.model import DELETED, Event, Mismatch
+from support.raw import RawClient
 from support.server import ServerProcess, clean_environment, command_path
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 COMMAND_SECONDS = 60
 #: Most seconds until what a death has left is settled.
 SETTLE_SECONDS = 45.0
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 
 #: Whether mutations are journaled and counted.
 JOURNAL_IS_KEPT = True
@@ -100,6 +101,12 @@ def scan_usage(s3: S3Client) -> Usage:
     return found
 
 
+def has_pending_writes(server: ServerProcess) -> bool:
+    """Whether there are intents, or nobody can say."""
+    answer = RawClient(server).request("GET", "/_/stats")
+    return answer.status != 200 or json.loads(answer.body)["pending_writes"] != 0
+
+
 def verify_journal(
     server: ServerProcess, s3: S3Client, verify_events: Callable[[Counter[Event]], str]
 ) -> None:
@@ -114,6 +121,9 @@ def verify_journal(
         Mismatch: With what is wrong.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
+    # The commands below cost a start of the interpreter each time.
+    while has_pending_writes(server) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
     while True:
         problems = verify_events(read_events(server))
         counted, there = read_usage(server), scan_usage(s3)

@@ -39,7 +39,7 @@ RECOVERY_SECONDS = 30.0
 #: Connections are spread over the workers by chance: so many in a row have met each of them.
 IN_A_ROW = 12
 #: Between two requests of a reader, which leaves the machine to others.
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.1
 
 #: What may take long is answered with 200 after a while, and says in its body how it ended.
 LATE = ("copy", "complete")
@@ -98,6 +98,7 @@ class Scene:
     journaled: Counter[Event] = field(default_factory=Counter)
     tags: dict[int, str] = field(default_factory=dict)
     upload: Upload = field(init=False)
+    _tries: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         sign_apart(self.s3)
@@ -164,12 +165,11 @@ class Scene:
 
     def recover(self) -> None:
         """Wait until writes are taken again by every worker, without anybody's hand."""
-        tries = itertools.count()
         in_a_row, unknown = 0, []
 
         def is_back() -> bool:
             nonlocal in_a_row
-            key, data = f"back-{next(tries)}", b"back"
+            key, data = f"back-{next(self._tries)}", b"back"
             answer = self.request("PUT", f"/{BUCKET}/{key}", data)
             if answer.status == 200:
                 self.journaled[created(key, data)] += 1

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from support.no_sync import VARIABLE, preloaded
+
 SOURCE = Path(__file__).with_name("power_shim.c")
 PAGE = 4096
 
@@ -68,7 +70,7 @@ class Disk:
     def environment(self) -> Mapping[str, str]:
         """What a process needs for its syncs to be followed."""
         return {
-            "LD_PRELOAD": os.fspath(self._library_path),
+            VARIABLE: preloaded(self._library_path),
             "POWER_ROOT": os.fspath(self.root.resolve()),
             "POWER_SHADOW": os.fspath(self._shadow),
         }

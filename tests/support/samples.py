@@ -60,6 +60,11 @@ def files_below(directory: Path) -> set[str]:
     return found
 
 
+def contents(directory: Path) -> dict[str, bytes]:
+    """What is in all files, by relative path."""
+    return {name: (directory / name).read_bytes() for name in files_below(directory)}
+
+
 def bytes_below(directory: Path) -> int:
     """Bytes of all files."""
     return sum((directory / name).stat().st_size for name in files_below(directory))

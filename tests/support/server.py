@@ -20,6 +20,8 @@ import yaml
 #: In a line of text, or in one of JSON.
 LISTENING = re.compile(rb"(?:listening on |\"address\": \")(https?)://([0-9A-Za-z.\[\]:-]+):(\d+)")
 START_SECONDS = 45.0
+#: Of the environment of the tests. ``LD_PRELOAD`` is theirs (``no_sync``).
+KEPT = ("PATH", "LANG", "TMPDIR", "LD_PRELOAD")
 STOP_SECONDS = 40.0  # requests in flight have 30 s to finish
 POLL_SECONDS = 0.02
 
@@ -38,7 +40,7 @@ def command_path(name: str) -> str:
 
 def clean_environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """An environment without settings or credentials of whoever runs the tests."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return kept | {"HOME": os.fspath(home)} | dict(extra or {})
 
 
@@ -52,6 +54,8 @@ class ServerProcess:
             the line that says that the server listens.
         arguments: More words for the command line.
         environment: More variables for the process.
+        tls: Serve https with a certificate that the server signs itself; ``ca_file`` is what a
+            client has to trust. ``settings`` may name a certificate and a key instead.
 
     Attributes:
         url: Endpoint without a final slash; the same after every restart.
@@ -59,6 +63,8 @@ class ServerProcess:
         data: The directory of the file-system backend.
         temporary: What the process takes for the system's directory for temporary files.
         config: The written configuration.
+        ca_file: PEM file of the certificate that the server makes for itself; None without
+            ``tls``.
     """
 
     #: Words that start the program; the installed command if empty.
@@ -71,12 +77,14 @@ class ServerProcess:
         settings: Mapping[str, Any] | None = None,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        tls: bool = False,
     ) -> None:
         self.directory = directory
         self.data = directory / "data"
         self.config = directory / "deltaglider_proxy.yaml"
         self.temporary = directory / "tmp"
         self.log = directory / "server.log"
+        self.ca_file = directory / "deltaglider_tls.crt" if tls else None
         self.access_key = f"AK{secrets.token_hex(9).upper()}"
         self.secret_key = secrets.token_urlsafe(30)
         self.url = ""
@@ -89,13 +97,15 @@ class ServerProcess:
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """Write the configuration anew; it counts from the next start."""
-        document = {
+        document: dict[str, Any] = {
             "access": {
                 "access_key_id": self.access_key,
                 "secret_access_key": self.secret_key,
             },
             "storage": {"filesystem": os.fspath(self.data)},
         }
+        if self.ca_file is not None:
+            document["advanced"] = {"tls": {"enabled": True}}
         self.config.write_text(yaml.safe_dump(merged(document, settings)), encoding="utf-8")
         self.config.chmod(0o600)
 

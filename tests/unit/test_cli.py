@@ -59,6 +59,19 @@ def test_serve_is_the_default_and_takes_options_on_both_sides(
     assert served == [ServeOptions(config="f.yaml", listen="127.0.0.1:1", workers=3, verbose=True)]
 
 
+def test_quickstart_takes_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        "deltaglider_core.quickstart.quickstart", lambda **options: calls.append(options) or 0
+    )
+    assert main(["quickstart"]) == 0
+    assert main(["quickstart", "--tls", "--data", "d", "--workers", "2"]) == 0
+    assert [(call["tls"], call["data"], call["workers"]) for call in calls] == [
+        (False, None, 1),
+        (True, "d", 2),
+    ]
+
+
 def test_no_word_at_all_serves(served: list[ServeOptions]) -> None:
     assert main([]) == 0
     assert served == [ServeOptions()]

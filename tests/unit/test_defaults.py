@@ -13,6 +13,7 @@ import pytest
 
 from deltaglider_core.backend_defaults import complete as _complete
 from deltaglider_core.backend_defaults import uploads as _uploads
+from deltaglider_core.backend_defaults.parts import without_parts
 from deltaglider_core.errors import (
     EntityTooSmall,
     InsufficientStorage,
@@ -169,9 +170,10 @@ async def test_complete_stores_the_multipart_etag(backend: MemoryBackend) -> Non
     assert info.etag == f"{hashlib.md5(raw).hexdigest()}-2"
     head = await backend.head_object("b", "k")
     assert head.metadata is not None
-    assert head.metadata.internal == {"form": "verbatim", "etag": info.etag}
+    parts_text = f"1;{PART},3"
+    assert head.metadata.internal == {"form": "verbatim", "etag": info.etag, "parts": parts_text}
     assert (head.metadata.headers, head.metadata.user) == (GIVEN.headers, GIVEN.user)
-    assert info == replace(head, etag=info.etag)
+    assert info == replace(head, etag=info.etag, metadata=without_parts(head.metadata))
 
 
 async def test_complete_with_opaque_part_etags() -> None:

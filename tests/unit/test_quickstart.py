@@ -155,6 +155,23 @@ def test_the_commands_can_be_pasted(tmp_path: Path) -> None:
     assert "aws s3 cp " in text
 
 
+def test_tls_is_a_matter_of_one_word(
+    served: list[ServeOptions], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert quickstart(tls=True) == 0
+    found = served[0].load()
+    assert found.settings.advanced.tls.enabled
+    trust = f"export AWS_CA_BUNDLE={tmp_path / 'deltaglider_tls.crt'}\n"
+    assert trust in capsys.readouterr().out
+    # It is not written down: the next run without the word is one without https.
+    assert quickstart() == 0
+    assert not served[1].load().settings.advanced.tls.enabled
+    assert "AWS_CA_BUNDLE" not in capsys.readouterr().out
+    # Clients know the authority of a certificate that is given.
+    given = loaded(tmp_path, "advanced: {tls: {enabled: true, cert_path: a, key_path: b}}\n")
+    assert "AWS_CA_BUNDLE" not in instructions("https://127.0.0.1:1", given)
+
+
 @pytest.mark.parametrize(
     ("url", "reachable"),
     [

@@ -34,20 +34,35 @@ def test_the_variables_are_the_documented_ones() -> None:
         "DGP_CACHE_MB",
         "DGP_CLOCK_SKEW_SECONDS",
         "DGP_COLLECT_INTERVAL_SECONDS",
+        "DGP_CORS_PERMISSIVE",
         "DGP_DATABASE_URL",
         "DGP_EVENT_MAX_ROWS",
         "DGP_EVENT_RETENTION_SECONDS",
+        "DGP_KEEP_ALIVE_SECS",
         "DGP_LISTEN_ADDR",
         "DGP_LOG_FORMAT",
         "DGP_LOG_LEVEL",
+        "DGP_MAX_CONCURRENT_REQUESTS",
+        "DGP_MAX_CONNECTIONS",
         "DGP_MAX_DELTA_RATIO",
         "DGP_MAX_OBJECT_SIZE",
         "DGP_MULTIPART_IDLE_TTL_HOURS",
+        "DGP_PATH_PREFIX",
         "DGP_REFERENCE_GRACE_SECONDS",
         "DGP_REPLAY_WINDOW_SECS",
+        "DGP_REQUEST_QUEUE_SECS",
+        "DGP_REQUEST_TIMEOUT_SECS",
         "DGP_SECRET_ACCESS_KEY",
         "DGP_SPOOL_DIR",
         "DGP_SPOOL_MAX_BYTES",
+        "DGP_TLS_CERT",
+        "DGP_TLS_ENABLED",
+        "DGP_TLS_KEY",
+        "DGP_TRANSFER_STALL_BYTES",
+        "DGP_TRANSFER_STALL_SECS",
+        "DGP_TRUSTED_PROXY_CIDRS",
+        "DGP_TRUST_PROXY_HEADERS",
+        "DGP_VIRTUAL_HOST_DOMAINS",
     }
 
 
@@ -337,6 +352,6 @@ def test_the_reference_has_a_row_for_every_setting() -> None:
     assert "true or false" in by_path["storage.buckets.<name>.compression"]
     assert "0 to 1" in by_path["storage.buckets.<name>.max_delta_ratio"]
     sections = {"access", "admission", "advanced", "storage", "storage.buckets"}
-    sections |= {"advanced.plugins", "advanced.xdelta3", "advanced.event_file"}
+    sections |= {"advanced.plugins", "advanced.tls", "advanced.xdelta3", "advanced.event_file"}
     paths = {".".join(path) for path, _ in walk(assemble_settings(load_plugins()))}
     assert paths - sections == set(by_path)

@@ -33,7 +33,6 @@ from deltaglider_core import (
     ObjectMetadata,
     ObjectPage,
     ObjectReader,
-    PreconditionFailed,
     Services,
     StorageBackend,
     StorageBackendType,
@@ -104,6 +103,7 @@ class SqliteBackend(StorageBackend):
             conditional_deletes=True,
             listing_metadata=True,
             late_commits=False,  # what a dead process did not commit, nobody will
+            late_metadata=True,  # what a body ends with, such as its checksum
         )
 
     def _connect(self) -> Db:
@@ -195,7 +195,8 @@ class SqliteBackend(StorageBackend):
                     number += 1
             if size is not None and received != size:
                 raise IncompleteBody
-            facts = {"size": received, "etag": digest.hexdigest(), "metadata": metadata}
+            facts = {"size": received, "etag": digest.hexdigest()}
+            facts["metadata"] = metadata.completed()
             info = ObjectInfo(key=key, last_modified=datetime.now(UTC), **facts)
             await self._run(_commit, bucket, info, version, condition)
         except BaseException:
@@ -252,9 +253,10 @@ class SqliteBackend(StorageBackend):
         def delete(db: Db) -> bool:
             _bucket(db, bucket)
             present = _find(db, bucket, key)
+            if condition is not None:
+                condition.check(None if present is None else present[0])
             if present is None:
                 return False
-            _check(present[0], condition)
             db.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, key))
             db.execute("DELETE FROM chunks WHERE version = ?", (present[1],))
             return True
@@ -315,18 +317,6 @@ def _object(db: Db, bucket: str, key: str) -> tuple[ObjectInfo, str]:
     return found
 
 
-def _check(present: ObjectInfo | None, condition: Condition | None) -> None:
-    if condition is None:
-        return
-    if condition.if_match is not None:
-        if present is None:
-            raise NoSuchKey
-        if condition.if_match not in ("*", present.etag):
-            raise PreconditionFailed
-    if condition.if_none_match is not None and present is not None:
-        raise PreconditionFailed
-
-
 def _begin(db: Db, bucket: str, version: str) -> None:
     _bucket(db, bucket)
     db.execute("INSERT INTO pending VALUES (?, ?)", (version, time.time()))
@@ -355,7 +345,8 @@ def _commit(
     _bucket(db, bucket)
     _require_pending(db, version)
     present = _find(db, bucket, info.key)
-    _check(None if present is None else present[0], condition)
+    if condition is not None:
+        condition.check(None if present is None else present[0])
     if present is not None:
         db.execute("DELETE FROM chunks WHERE version = ?", (present[1],))
     metadata = asdict(info.metadata) if info.metadata else {}

@@ -68,7 +68,7 @@ async def test_full_disk(store: Any, monkeypatch: pytest.MonkeyPatch, after: int
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", failing(errno.ENOSPC, after))
         with pytest.raises(InsufficientStorage):
-            await store.put("k", *[bytes(MIB)] * 4)
+            await store.put("k", *[b"x" * MIB] * 4)
     assert await store.get("k") == b"old"
     assert store.left_over() == []
     assert store.descriptors() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,7 +51,28 @@ async def test_delete_object_on_its_logical_etag(world: World) -> None:
         await world.layer.delete_object("bucket", "a.zip", condition=Condition(if_match="0" * 32))
     wanted = Condition(if_match=info.etag)
     assert await world.layer.delete_object("bucket", "a.zip", condition=wanted) is True
-    assert await world.layer.delete_object("bucket", "a.zip", condition=wanted) is False
+    with pytest.raises(NoSuchKey):
+        await world.layer.delete_object("bucket", "a.zip", condition=wanted)
+
+
+async def test_delete_object_on_its_logical_size_and_date(world: World) -> None:
+    await world.put("a.zip", world.data(SIZE))
+    await world.put("b.zip", world.version(world.data(SIZE)))
+    delete = world.layer.delete_object
+    for key in ("a.zip", "b.zip"):
+        info = await world.layer.head_object("bucket", key)
+        stored = await world.memory.head_object("bucket", key)
+        assert stored.size != info.size
+        for wrong in (
+            Condition(size=stored.size),
+            Condition(last_modified=info.last_modified - timedelta(seconds=1)),
+            Condition(if_match=info.etag, size=info.size + 1),
+        ):
+            with pytest.raises(PreconditionFailed):
+                await delete("bucket", key, condition=wrong)
+        right = Condition(if_match="*", last_modified=info.last_modified, size=info.size)
+        assert await delete("bucket", key, condition=right) is True
+        assert await delete("bucket", key, condition=Condition(size=1)) is False
 
 
 async def test_a_damaged_object_can_be_deleted(world: World) -> None:

@@ -11,6 +11,7 @@ from support.recorded_write import RecordedWrite, writing
 
 from deltaglider_core.errors import ServiceUnavailable
 from deltaglider_core.interfaces.storage import CompletedPart, ObjectInfo
+from deltaglider_core.part_table import PartTable
 from deltaglider_core.testing import MemoryBackend, body, metadata
 
 if TYPE_CHECKING:
@@ -225,7 +226,8 @@ async def test_a_rewrite_is_alone_while_it_commits(world: World, wrapped: bool) 
         "passthrough" if wrapped else "delta",
     )
     assert info.metadata is not None
-    assert info.metadata.internal == {"write-id": WRITE_ID}
+    parts = PartTable(sizes=[info.size]).to_text()
+    assert info.metadata.internal == {"write-id": WRITE_ID, "parts": parts}
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from deltaglider_core.backend_defaults.parts import without_parts
 from deltaglider_core.errors import PreconditionFailed, ServiceUnavailable
 from deltaglider_core.interfaces.storage import ByteRange, CompletedPart, Condition, ObjectInfo
+from deltaglider_core.part_table import PartTable
 from deltaglider_core.testing import body, metadata, read
 
 if TYPE_CHECKING:
@@ -44,7 +46,10 @@ async def check(world: World, key: str, data: bytes, etag: str, form: str) -> No
     assert (head.size, head.etag) == (len(data), etag)
     assert head.metadata is not None
     assert dict(head.metadata.user) == {"colour": "blue"}
-    assert dict(head.metadata.internal) == {"write-id": "w"}
+    assert dict(without_parts(head.metadata).internal) == {"write-id": "w"}
+    table = PartTable.from_text(head.metadata.internal["parts"])
+    assert table is not None
+    assert table.starts[-1] == len(data)
     listed = {info.key: info.etag for info in (await world.layer.list_objects("bucket")).objects}
     assert listed[key] == etag
     assert await world.get(key) == data

@@ -14,8 +14,10 @@ from deltaglider_core.interfaces.storage import Condition
 from deltaglider_core.s3.conditions import (
     check_copy_source,
     check_read,
+    delete_condition,
     if_range_applies,
     parse_http_date,
+    parse_time,
     write_condition,
 )
 
@@ -174,12 +176,80 @@ def test_no_http_dates(text: str) -> None:
     assert parse_http_date(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SAME, MODIFIED.replace(microsecond=0)),
+        ("2026-01-02T03:04:05Z", MODIFIED.replace(microsecond=0)),
+        ("2026-01-02T03:04:05.678901Z", MODIFIED),
+        ("2026-01-02T04:04:05+01:00", MODIFIED.replace(microsecond=0)),
+        ("2026-01-02T03:04:05", MODIFIED.replace(microsecond=0)),
+        ("", None),
+        ("yesterday", None),
+        ("2026-13-01T00:00:00Z", None),
+        ("0001-01-01T00:00:00+14:00", None),
+    ],
+)
+def test_times(text: str, expected: datetime | None) -> None:
+    assert parse_time(text) == expected
+
+
+def test_a_date_in_the_future_is_no_condition() -> None:
+    assert outcome({"if-modified-since": "Fri, 02 Jan 2222 03:04:05 GMT"}) == OK
+
+
+TIME, SIZE = "x-amz-if-match-last-modified-time", "x-amz-if-match-size"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"if-modified-since": SAME}, None),
+        ({"if-match": "*"}, Condition(if_match="*")),
+        ({"if-match": f'"{ETAG}"'}, Condition(if_match=ETAG)),
+        ({SIZE: " 12 "}, Condition(size=12)),
+        ({SIZE: "0"}, Condition(size=0)),
+        ({TIME: SAME}, Condition(last_modified=MODIFIED.replace(microsecond=0))),
+        (
+            {"if-match": ETAG, SIZE: "1", TIME: SAME},
+            Condition(if_match=ETAG, size=1, last_modified=MODIFIED.replace(microsecond=0)),
+        ),
+    ],
+)
+def test_conditions_of_deletes(headers: dict[str, str], expected: Condition | None) -> None:
+    assert delete_condition(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({"if-match": ""}, InvalidArgument),
+        ({"if-match": '""'}, InvalidArgument),
+        ({"if-match": '"a", "b"'}, NotImplementedS3),
+        ({"if-none-match": "*"}, NotImplementedS3),
+        ({SIZE: ""}, InvalidArgument),
+        ({SIZE: "1.5"}, InvalidArgument),
+        ({SIZE: "9" * 40}, InvalidArgument),
+        ({TIME: ""}, InvalidArgument),
+        ({TIME: "now"}, InvalidArgument),
+    ],
+)
+def test_conditions_of_deletes_that_cannot_be_read(
+    headers: dict[str, str], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        delete_condition(headers)
+
+
 @given(st.text(max_size=40))
 @settings(deadline=None, max_examples=300)
 def test_only_s3_errors_come_out(status_of: Callable[..., int], text: str) -> None:
     for name in ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since"):
         assert outcome({name: text}) in (OK, NOT_MODIFIED, FAILED)
         assert status_of(write_condition, {name: text}) in (200, 400, 501)
+    for name in ("if-match", TIME, SIZE):
+        assert status_of(delete_condition, {name: text}) in (200, 400, 501)
     assert if_range_applies({"if-range": text}, ETAG, MODIFIED) in (True, False)
 
 

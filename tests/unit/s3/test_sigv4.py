@@ -283,6 +283,19 @@ def test_every_part_of_the_request_is_covered(make_request: Make) -> None:
     verify(replace(good, header_list=[*good.header_list, ("user-agent", "anything")]))
 
 
+@pytest.mark.parametrize("value", ["", "text/plain"])
+def test_a_signed_header_that_did_not_arrive(make_request: Make, value: str) -> None:
+    """Not even one without a value, for which the canonical request would be the same."""
+    names = f"content-type;{SIGNED}"
+    headers = [HOST, EMPTY, DATE, ("content-type", value), authorization(names, "0" * 64)]
+    good = sign(make_request("PUT", "/b/k", headers))
+    verify(good)
+    left = [(n, v) for n, v in good.header_list if n != "content-type"]
+    with pytest.raises(SignatureDoesNotMatch, match=r"did not arrive.*: content-type") as caught:
+        verify(replace(good, headers=dict(left), header_list=left))
+    assert "content-type:\n" in caught.value.fields["CanonicalRequest"]
+
+
 # --- botocore as oracle ------------------------------------------------------------------
 
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)

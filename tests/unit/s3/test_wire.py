@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deltaglider_core.errors import IncompleteBody, RequestTimeout
-from deltaglider_core.s3.wire import ClientDisconnected, Exchange
+from deltaglider_core.s3.wire import ClientDisconnected, Exchange, Pace
 
 CHUNKED = [(b"transfer-encoding", b"chunked")]
 
@@ -32,10 +32,10 @@ class Server:
         self.sent.append(message)
 
     def exchange(
-        self, headers: Sequence[tuple[bytes, bytes]] = (), *, idle_seconds: float = 5
+        self, headers: Sequence[tuple[bytes, bytes]] = (), *, pace: Pace | None = None
     ) -> Exchange:
         scope = {"type": "http", "method": "PUT", "headers": list(headers)}
-        return Exchange(scope, self.receive, self.send, idle_seconds=idle_seconds)
+        return Exchange(scope, self.receive, self.send, pace=pace)
 
 
 def request(body: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -83,9 +83,45 @@ async def test_client_that_goes_away_is_an_incomplete_body_for_ever() -> None:
 
 
 async def test_client_that_sends_nothing_times_out() -> None:
-    body = Server().exchange(CHUNKED, idle_seconds=0.01).body
+    body = Server().exchange(CHUNKED, pace=Pace(seconds=0.01)).body
     with pytest.raises(RequestTimeout):
         await anext(body)
+
+
+class Client(Server):
+    """Sends so many bytes whenever it has been waited for so long."""
+
+    def __init__(self, seconds: float, *sizes: int) -> None:
+        super().__init__([request(b"x" * size, more=True) for size in sizes])
+        self.seconds = seconds
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.sleep(self.seconds)
+        return await super().receive()
+
+
+async def test_client_that_trickles_times_out() -> None:
+    client = Client(0.02, *[1] * 50)
+    body = client.exchange(CHUNKED, pace=Pace(seconds=0.1, min_bytes=10)).body
+    with pytest.raises(RequestTimeout):
+        [piece async for piece in body]
+    assert 1 <= body.received_bytes < 10
+    assert not body.finished, "so the answer ends the connection"
+
+
+async def test_client_that_is_slow_but_keeps_its_pace_goes_on() -> None:
+    client = Client(0.02, *[10] * 12)
+    body = client.exchange(CHUNKED, pace=Pace(seconds=0.1, min_bytes=10)).body
+    for _ in range(12):
+        assert await anext(body) == b"x" * 10
+
+
+async def test_a_slow_service_is_not_the_clients_fault() -> None:
+    client = Client(0, *[1] * 8)
+    body = client.exchange(CHUNKED, pace=Pace(seconds=0.1, min_bytes=100)).body
+    for _ in range(8):
+        await asyncio.sleep(0.03)
+        assert await anext(body) == b"x"
 
 
 async def test_connection_ends_after_an_answer_to_an_unread_body() -> None:

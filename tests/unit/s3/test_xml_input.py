@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from deltaglider_core.errors import (
     MalformedXML,
     NotImplementedS3,
 )
+from deltaglider_core.interfaces.storage import Condition
 from deltaglider_core.s3.xml import (
     DeleteEntry,
     check_part_order,
@@ -79,7 +81,7 @@ def test_delete_objects() -> None:
     assert parsed.quiet is True
     assert list(parsed.objects) == [
         DeleteEntry(key="a b/&<\r\n\u00e9"),
-        DeleteEntry(key=" x ", version_id="null", etag="abc"),
+        DeleteEntry(key=" x ", version_id="null", condition=Condition(if_match="abc")),
     ]
 
 
@@ -95,7 +97,7 @@ def test_any_namespace_or_none(attributes: str) -> None:
 )
 def test_delete_conditions(sent: str, expected: str) -> None:
     parsed = parse_delete_objects(delete(f"<Object><Key>k</Key><ETag>{sent}</ETag></Object>"))
-    assert parsed.objects[0].etag == expected
+    assert parsed.objects[0].condition == Condition(if_match=expected)
 
 
 def test_prefixed_namespace_declaration_and_encodings() -> None:
@@ -148,10 +150,29 @@ def test_one_to_a_thousand_objects() -> None:
     assert len(parse_delete_objects(delete("<Object><Key>a</Key></Object>" * 1000)).objects) == 1000
 
 
-@pytest.mark.parametrize("name", ["LastModifiedTime", "Size"])
-def test_delete_conditions_that_do_not_exist_are_not_ignored(name: str) -> None:
-    with pytest.raises(NotImplementedS3):
-        parse_delete_objects(delete(f"<Object><Key>a</Key><{name}>1</{name}></Object>"))
+def test_delete_conditions_on_size_and_date() -> None:
+    time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    for text in ("Fri, 02 Jan 2026 03:04:05 GMT", "2026-01-02T03:04:05Z"):
+        more = f"<LastModifiedTime>{text}</LastModifiedTime><Size> 7 </Size>"
+        parsed = parse_delete_objects(delete(f"<Object><Key>a</Key>{more}</Object>"))
+        assert parsed.objects[0].condition == Condition(last_modified=time, size=7)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "<LastModifiedTime>1</LastModifiedTime>",
+        "<LastModifiedTime/>",
+        "<Size>-1</Size>",
+        "<Size>x</Size>",
+        "<Size/>",
+        "<ETag/>",
+        "<Unknown>1</Unknown>",
+    ],
+)
+def test_delete_conditions_that_cannot_be_read_are_not_ignored(condition: str) -> None:
+    with pytest.raises(MalformedXML):
+        parse_delete_objects(delete(f"<Object><Key>a</Key>{condition}</Object>"))
 
 
 def complete(body: str) -> bytes:
@@ -209,12 +230,12 @@ def test_at_most_ten_thousand_parts() -> None:
 
 
 def test_part_order() -> None:
-    check_part_order([])
-    check_part_order([5])
-    check_part_order([1, 2, 9, 10_000])
+    for numbers in ([], [5], [1, 2, 9, 10_000]):
+        check_part_order(numbers, "id")
     for numbers in ([2, 1], [1, 1], [1, 3, 2]):
-        with pytest.raises(InvalidPartOrder):
-            check_part_order(numbers)
+        with pytest.raises(InvalidPartOrder) as caught:
+            check_part_order(numbers, "id")
+        assert caught.value.fields == {"UploadId": "id"}
 
 
 LAUGHS = "".join(f'<!ENTITY l{n + 1} "{f"&l{n};" * 10}">' for n in range(9))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 from xml.etree import ElementTree as ET
 
 import botocore.parsers
@@ -25,6 +25,7 @@ from deltaglider_core.interfaces.storage import (
     UploadPage,
 )
 from deltaglider_core.s3 import xml
+from deltaglider_core.s3.response import HOST_ID
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 WHOLE = NOW.replace(microsecond=0)
@@ -68,13 +69,13 @@ def test_what_xml_cannot_carry_becomes_a_reference() -> None:
 def test_encoded_keys_decode_as_sdks_decode_them(key: str) -> None:
     encoded = xml.encode_key(key)
     assert encoded.isascii()
-    assert unquote_plus(encoded) == key
+    assert unquote_plus(encoded) == unquote(encoded) == key
     assert encoded.count("/") == key.count("/")
     assert re.fullmatch(r"[A-Za-z0-9/+%._~-]*", encoded)
 
 
 def test_encode_key() -> None:
-    assert xml.encode_key("a b+c/%41\u00e9(3).png") == "a+b%2Bc/%2541%C3%A9%283%29.png"
+    assert xml.encode_key("a b+c/%41\u00e9(3).png") == "a%20b%2Bc/%2541%C3%A9%283%29.png"
 
 
 def test_times() -> None:
@@ -98,7 +99,9 @@ def test_error() -> None:
         "Key": HOSTILE,
         "Resource": "/b/<k>",
         "RequestId": "ID",
+        "HostId": HOST_ID,
     }
+    assert [child.tag for child in root][:2] == ["Code", "Message"]
 
 
 @pytest.mark.parametrize("root", ["LocationConstraint", "VersioningConfiguration"])
@@ -225,7 +228,7 @@ def test_list_multipart_uploads(encoding_type: str | None) -> None:
             encoding_type=encoding_type,
         ),
     )
-    space = "+" if encoding_type else " "
+    space = "%20" if encoding_type else " "
     assert parsed["Uploads"][0]["Key"] == parsed["NextKeyMarker"] == f"a{space}b"
     assert parsed["Uploads"][0]["Initiated"] == WHOLE
     assert parsed["CommonPrefixes"] == [{"Prefix": f"p{space}q/"}]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -361,6 +362,8 @@ async def test_a_missing_directory_is_named(tmp_path: Path, open_database: OpenD
 def unprivileged_directory() -> Iterator[Path]:
     """A directory of a user who is not root; until its end the test has that user's rights."""
     directory = Path(tempfile.mkdtemp(prefix="dg-state-"))
+    for module in ("alembic.command", "alembic.script"):
+        import_module(module)  # loaded late, when the interpreter may be out of reach
     root = os.geteuid() == 0
     if root:
         os.chown(directory, 65534, 65534)

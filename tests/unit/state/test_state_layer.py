@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from support.eventually import eventually
 from support.layers import BUCKET, LateBackend, Node, StoreBackend, body, open_node
 
 from deltaglider_core.errors import (
@@ -28,6 +29,7 @@ from deltaglider_core.interfaces.storage import Condition, ObjectMetadata
 from deltaglider_core.interfaces.writes import current_write
 from deltaglider_core.origin import Signature, origin
 from deltaglider_core.settings import AdvancedSettings
+from deltaglider_core.state.bucket_registry import BucketRegistry
 from deltaglider_core.state.place import DatabasePlace
 from deltaglider_core.state.tables import buckets, intents, signatures
 from deltaglider_core.state.upkeep import Upkeep
@@ -520,12 +522,22 @@ async def test_two_calls_of_one_sdk_in_the_same_second(node: Node) -> None:
 # --- buckets --------------------------------------------------------------------------------
 
 
-async def test_a_bucket_is_not_deleted_under_a_write(node: Node) -> None:
+async def test_a_bucket_is_not_deleted_under_a_write(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, forget = [], BucketRegistry.forget
+
+    def refused(registry: BucketRegistry, name: str) -> None:
+        tries.append(name)
+        forget(registry, name)
+
     reached, free = gate(node.backend, "put_object", "k")
     writing = asyncio.create_task(node.put("k"))
     await reached.wait()
+    # What is remembered of the bucket is forgotten each time that it cannot be deleted.
+    monkeypatch.setattr(BucketRegistry, "forget", refused)
     deleting = asyncio.create_task(node.layer.delete_bucket(BUCKET))
-    await asyncio.sleep(0.1)
+    await eventually(lambda: len(tries) > 1, "it has tried, and tried again")
     assert not deleting.done()
     free.set()
     await writing

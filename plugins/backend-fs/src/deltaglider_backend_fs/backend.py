@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from deltaglider_core.errors import InternalError, InvalidArgument, NoSuchKey, ServiceUnavailable
 from deltaglider_core.interfaces.storage import (
@@ -29,6 +29,7 @@ from .paths import key_bytes
 from .reading import Opened, open_for_reading, reader
 from .settings import FsSettings
 from .snapshots import Snapshots
+from .tagging import set_tags
 from .threads import in_thread
 from .writing import Copy, Upload
 
@@ -38,6 +39,8 @@ _CAPABILITIES = Capabilities(
     listing_metadata=True,
     server_side_copy=True,
     late_commits=False,
+    late_metadata=True,
+    object_tags=True,
 )
 
 
@@ -180,3 +183,11 @@ class FsBackend(StorageBackend):
         return await copy.run(
             source_etag=source_etag, metadata=metadata, condition=condition, now=self._clock.now
         )
+
+    async def set_object_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        return await in_thread(self._set_tags, bucket, key, tags)
+
+    def _set_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        names = self._root.codec.key_names(key_bytes(key))
+        with self._root.open_bucket(bucket) as opened:
+            return set_tags(opened, key, names, tags)

@@ -12,13 +12,8 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from deltaglider_core.errors import (
-    IntegrityError,
-    NoSuchKey,
-    PreconditionFailed,
-    ServiceUnavailable,
-)
-from deltaglider_core.interfaces.storage import Condition
+from deltaglider_core.errors import IntegrityError, ServiceUnavailable
+from deltaglider_core.interfaces.storage import Condition, ObjectInfo
 
 from .atomic import TempFile, make_parents
 from .directories import Bucket, descend, open_directory, settle
@@ -121,25 +116,17 @@ def check(condition: Condition | None, current: Current | None) -> None:
     """Raise unless ``condition`` holds of the object in place."""
     if condition is None:
         return
-    if condition.if_match is not None:
-        if current is None:
-            raise NoSuchKey
-        if not _matches(condition.if_match, current):
-            raise PreconditionFailed(fields={"Condition": "If-Match"})
-    if (
-        condition.if_none_match is not None
-        and current is not None
-        and _matches(condition.if_none_match, current)
-    ):
-        raise PreconditionFailed(fields={"Condition": "If-None-Match"})
-
-
-def _matches(etag: str, current: Current) -> bool:
-    if etag == "*":
-        return True
-    if current.etag is None:
-        raise IntegrityError("The ETag of the present object is not readable.")
-    return etag == current.etag
+    present: ObjectInfo | None = None
+    if current is not None:
+        etag = current.etag
+        if etag is None:
+            if {condition.if_match, condition.if_none_match} - {None, "*"}:
+                raise IntegrityError("The ETag of the present object is not readable.")
+            etag = ""
+        present = ObjectInfo(
+            key="", size=current.size, etag=etag, last_modified=current.last_modified
+        )
+    condition.check(present)
 
 
 def _until_settled(attempt: Callable[[], T]) -> T:

@@ -36,10 +36,14 @@ class Current:
     Attributes:
         etag: As this backend reports it; None if the attribute is damaged.
         sidecar: Metadata file to remove with the object, or empty.
+        size: In bytes.
+        last_modified: Aware, UTC.
     """
 
     etag: str | None
     sidecar: str
+    size: int
+    last_modified: datetime
 
 
 def from_ns(nanoseconds: int) -> datetime:
@@ -105,7 +109,7 @@ def open_object(bucket: Bucket, key: str, names: Names) -> tuple[int, ObjectInfo
             return None
         fd, facts = found
         try:
-            return fd, _info(bucket, key, facts, read_record(fd))
+            return fd, info_of(bucket, key, facts, read_record(fd))
         except SidecarGone:
             os.close(fd)
         except BaseException:
@@ -138,7 +142,7 @@ def read_listed(bucket: Bucket, key: str, parent: int, name: bytes) -> ObjectInf
             return None
         fd, facts = found
         try:
-            return _info(bucket, key, facts, read_record(fd))
+            return info_of(bucket, key, facts, read_record(fd))
         except SidecarGone:
             continue
         except IntegrityError:
@@ -165,13 +169,21 @@ def read_current(parent: int, name: bytes) -> Current | None:
     if found is None:
         return None
     fd, facts = found
+    etag: str | None = None
+    sidecar = ""
     try:
         record = read_record(fd)
+        etag, sidecar = _etag(facts, record), record.sidecar if record else ""
     except IntegrityError:
-        return Current(etag=None, sidecar="")
+        pass  # to be replaced or deleted without a condition it need not be readable
     finally:
         os.close(fd)
-    return Current(etag=_etag(facts, record), sidecar=record.sidecar if record else "")
+    return Current(
+        etag=etag,
+        sidecar=sidecar,
+        size=facts.st_size,
+        last_modified=from_ns(facts.st_mtime_ns),
+    )
 
 
 def _etag(facts: os.stat_result, record: Record | None) -> str:
@@ -180,7 +192,13 @@ def _etag(facts: os.stat_result, record: Record | None) -> str:
     return substitute_etag(facts)
 
 
-def _info(bucket: Bucket, key: str, facts: os.stat_result, record: Record | None) -> ObjectInfo:
+def info_of(bucket: Bucket, key: str, facts: os.stat_result, record: Record | None) -> ObjectInfo:
+    """The facts of an object from those of its file and its attribute.
+
+    Raises:
+        SidecarGone
+        IntegrityError: They contradict each other, or the metadata file is damaged.
+    """
     if record is not None and record.is_cut(facts):
         raise IntegrityError("An object has another length than it was stored with.")
     return ObjectInfo(

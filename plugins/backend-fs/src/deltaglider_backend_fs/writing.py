@@ -88,9 +88,8 @@ class Upload:
     def _finish(self, block: bytearray) -> ObjectInfo:
         temp = self._write(block)
         try:
-            return finish(
-                temp, self._key, self._names, self._metadata, self._condition, self._now()
-            )
+            metadata = self._metadata.completed()
+            return finish(temp, self._key, self._names, metadata, self._condition, self._now())
         finally:
             temp.discard()
 
@@ -145,7 +144,10 @@ class Copy:
 
     def _copy(self, position: int, size: int) -> int:
         source, target = self._files()
-        count = min(_COPY_BLOCK, size - position)
+        begin, end = linux.next_data(source, position, size)
+        if begin > position:
+            return begin - position
+        count = min(_COPY_BLOCK, end - position)
         try:
             copied = os.copy_file_range(source, target, count, position, position)
         except OSError as error:
@@ -164,10 +166,11 @@ class Copy:
         condition: Condition | None,
         now: Callable[[], datetime],
     ) -> ObjectInfo:
-        fd, _ = self._files()
+        fd, target = self._files()
         facts = os.fstat(fd)
         if (facts.st_size, from_ns(facts.st_mtime_ns)) != (source.size, source.last_modified):
             raise ServiceUnavailable("The source was changed while it was copied.")
+        os.ftruncate(target, source.size)  # it may end with a hole
         assert self._temp is not None
         kept = metadata if metadata is not None else source.metadata or ObjectMetadata()
         return finish(self._temp, self._key, self._names, kept, condition, now(), source.etag)

@@ -90,7 +90,23 @@ def write_record(file: int, meta: int, *, etag: str, metadata: ObjectMetadata, s
         ``sidecar`` if it was written, else the empty string.
     """
     stat = os.fstat(file)
-    facts = {"v": VERSION, "etag": etag, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    record = Record(etag=etag, size=stat.st_size, mtime_ns=stat.st_mtime_ns, metadata=metadata)
+    return replace_record(file, meta, record, metadata=metadata, sidecar=sidecar)
+
+
+def replace_record(
+    file: int, meta: int, record: Record, *, metadata: ObjectMetadata, sidecar: str
+) -> str:
+    """The same with the facts of ``record``, which the file may have by now.
+
+    One system call replaces the attribute: a reader finds the old one or the new one.
+    """
+    facts = {
+        "v": VERSION,
+        "etag": record.etag,
+        "size": record.size,
+        "mtime_ns": record.mtime_ns,
+    }
     body = _to_json(metadata)
     try:
         os.setxattr(file, ATTRIBUTE, _dump({**facts, **body}))
@@ -204,11 +220,14 @@ def _checked(value: Any, kind: type[Any]) -> Any:
 
 
 def _to_json(metadata: ObjectMetadata) -> dict[str, dict[str, str]]:
-    return {
+    fields = {
         "headers": dict(metadata.headers),
         "user": dict(metadata.user),
         "internal": dict(metadata.internal),
     }
+    if metadata.tags:
+        fields["tags"] = dict(metadata.tags)
+    return fields
 
 
 def _from_json(fields: Mapping[str, Any]) -> ObjectMetadata:
@@ -216,6 +235,7 @@ def _from_json(fields: Mapping[str, Any]) -> ObjectMetadata:
         headers=_strings(fields["headers"]),
         user=_strings(fields["user"]),
         internal=_strings(fields["internal"]),
+        tags=_strings(fields.get("tags", {})),
     )
 
 

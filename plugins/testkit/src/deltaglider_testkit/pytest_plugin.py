@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--dg-large",
         action="store_true",
-        help="memory tests use objects of 1 GiB instead of 256 MiB (also: DG_LARGE=1)",
+        help="memory tests use objects of 1 GiB instead of 128 MiB (also: DG_LARGE=1)",
     )
 
 
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def dg_large_size(request: pytest.FixtureRequest) -> int:
     """Bytes of the object in the memory tests."""
     large = request.config.getoption("--dg-large") or os.environ.get("DG_LARGE") == "1"
-    return 1024 * _MIB if large else 256 * _MIB
+    return 1024 * _MIB if large else 128 * _MIB
 
 
 @pytest.fixture

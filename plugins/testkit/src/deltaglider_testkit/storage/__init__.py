@@ -12,6 +12,7 @@ from .metadata import MetadataTests
 from .multipart import MultipartTests
 from .objects import ObjectTests
 from .ranges import RangeTests
+from .tags import TagTests
 from .uploads import UploadTests
 from .writes import WriteTests
 
@@ -21,6 +22,7 @@ class StorageConformance(
     ObjectTests,
     RangeTests,
     MetadataTests,
+    TagTests,
     KeyTests,
     ListingTests,
     WriteTests,

@@ -7,6 +7,7 @@ with; only the decision among concurrent writers may then fall twice.
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -109,6 +110,33 @@ class ConditionTests(StorageTestBase):
         head = await backend.head_object(bucket, "k")
         assert await backend.delete_object(bucket, "k", condition=Condition(if_match=head.etag))
         assert await list_keys(backend, bucket) == []
+
+    async def test_delete_by_size_and_date(self, backend: StorageBackend, bucket: str) -> None:
+        await put(backend, bucket, "k", b"four")
+        head = await backend.head_object(bucket, "k")
+        earlier = head.last_modified - timedelta(seconds=1)
+        for wrong in (
+            Condition(size=5),
+            Condition(last_modified=earlier),
+            Condition(if_match=head.etag, size=5),
+            Condition(if_match="*", last_modified=earlier, size=4),
+        ):
+            with pytest.raises(PreconditionFailed):
+                await backend.delete_object(bucket, "k", condition=wrong)
+        assert await get(backend, bucket, "k") == b"four"
+        whole_seconds = head.last_modified.replace(microsecond=0)
+        right = Condition(if_match=head.etag, last_modified=whole_seconds, size=4)
+        assert await backend.delete_object(bucket, "k", condition=right)
+        assert await list_keys(backend, bucket) == []
+
+    async def test_conditional_delete_of_absent_key(
+        self, backend: StorageBackend, bucket: str
+    ) -> None:
+        for etag in ("*", "d41d8cd98f00b204e9800998ecf8427e"):
+            with pytest.raises(NoSuchKey):
+                await backend.delete_object(bucket, "k", condition=Condition(if_match=etag))
+        for other in (Condition(size=0), Condition(last_modified=datetime(2026, 1, 1, tzinfo=UTC))):
+            assert not await backend.delete_object(bucket, "k", condition=other)
 
     async def test_race_of_delete_and_replace(self, backend: StorageBackend, bucket: str) -> None:
         """One of the two saw the version it was meant for; the other one failed."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from deltaglider_core.interfaces.storage import STORED_HEADERS, ObjectMetadata, StorageBackend
+from collections.abc import AsyncIterator
 
-from ._base import StorageTestBase, put
+import pytest
+
+from deltaglider_core.interfaces.storage import STORED_HEADERS, ObjectMetadata, StorageBackend
+from deltaglider_core.testing import body
+
+from ._base import MIB, StorageTestBase, put
 
 HEADERS = {
     "content-type": "application/zip; charset=utf-8",
@@ -68,6 +73,32 @@ class MetadataTests(StorageTestBase):
             assert dict(info.metadata.internal) == internal
         else:
             assert "client" not in info.metadata.internal.values()
+
+    @pytest.mark.parametrize("size", [0, 1, 3 * MIB])
+    async def test_late_metadata(self, backend: StorageBackend, bucket: str, size: int) -> None:
+        """They are asked for after the body has ended, never before; and then they are stored."""
+        ended = False
+        asked: list[bool] = []
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal ended
+            async for chunk in body(b"x" * size):
+                yield chunk
+            ended = True
+
+        def late() -> dict[str, str]:
+            asked.append(ended)
+            return {"testkit-late": "known"}
+
+        given = ObjectMetadata(user=USER, internal={"testkit-note": "ours"}, late=late)
+        await backend.put_object(bucket, "k", chunks(), size=size, metadata=given)
+        assert all(asked)
+        info = await backend.head_object(bucket, "k")
+        assert info.metadata is not None
+        assert dict(info.metadata.user) == USER
+        if backend.capabilities.late_metadata and self.keeps_internal_metadata:
+            expected = {"testkit-note": "ours", "testkit-late": "known"}
+            assert dict(info.metadata.internal) == expected
 
     async def test_listing_metadata(self, backend: StorageBackend, bucket: str) -> None:
         """Listings carry the metadata of a HEAD if that is declared, else none or the same."""

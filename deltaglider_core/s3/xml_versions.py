@@ -6,7 +6,14 @@ Source: AWS, Amazon S3 API Reference, "ListObjectVersions", "Response Elements".
 from __future__ import annotations
 
 from ..interfaces.storage import ObjectPage
-from .xml_output import OWNER_ID, OWNER_NAME, STORAGE_CLASS, XmlWriter, encode_key, timestamp
+from .xml_output import (
+    STORAGE_CLASS,
+    XmlWriter,
+    encoder,
+    entry_facts,
+    write_owner,
+    write_prefixes,
+)
 
 
 def render_list_versions(
@@ -21,7 +28,7 @@ def render_list_versions(
     encoding_type: str | None,
 ) -> bytes:
     """``ListVersionsResult`` of a bucket without versioning: one version of each, ``null``."""
-    encode = encode_key if encoding_type == "url" else str
+    encode = encoder(encoding_type)
     xml = XmlWriter("ListVersionsResult")
     xml.leaf("Name", bucket)
     xml.leaf("Prefix", encode(prefix))
@@ -40,14 +47,8 @@ def render_list_versions(
             xml.leaf("Key", encode(info.key))
             xml.leaf("VersionId", "null")
             xml.leaf("IsLatest", True)
-            xml.leaf("LastModified", timestamp(info.last_modified))
-            xml.leaf("ETag", f'"{info.etag}"')
-            xml.leaf("Size", info.size)
-            with xml.element("Owner"):
-                xml.leaf("ID", OWNER_ID)
-                xml.leaf("DisplayName", OWNER_NAME)
+            xml.raw(entry_facts(info))
+            write_owner(xml)
             xml.leaf("StorageClass", STORAGE_CLASS)
-    for common in page.prefixes:
-        with xml.element("CommonPrefixes"):
-            xml.leaf("Prefix", encode(common))
+    write_prefixes(xml, page.prefixes, encoding_type)
     return xml.finish()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 TREE = ["asdf+b", "foo+1/bar", "foo/bar/xyzzy", "quux ab/thud"]
 SIMPLE = ["bar", "baz", "cab", "foo"]
+CHECKSUM = ("ChecksumAlgorithm", "ChecksumType")
 DEEP = ["a/b/c", "a/b/d", "a::b::c", "a\nb\nc", "a b c", "a%b%c", "under/_score"]
 
 
@@ -122,7 +123,7 @@ def test_elements_of_version_1(raw: RawClient, buckets: dict[str, str]) -> None:
         "IsTruncated",
         "Contents",
     ]
-    assert names_of(root[7]) == ["Key", "LastModified", "ETag", "Size", "Owner", "StorageClass"]
+    assert names_of(root[7]) == ["Key", "LastModified", "ETag", *CHECKSUM, "Size", "Owner", "StorageClass"]
     assert texts(root, "NextMarker") == ["cab"]
     # Without a delimiter the last key is the next marker, and is not said twice.
     root = listing(raw, buckets["simple"], 1, max_keys="2")
@@ -158,7 +159,7 @@ def test_elements_of_version_2(raw: RawClient, buckets: dict[str, str]) -> None:
         "IsTruncated",
         "Contents",
     ]
-    assert names_of(root[10]) == ["Key", "LastModified", "ETag", "Size", "StorageClass"]
+    assert names_of(root[10]) == ["Key", "LastModified", "ETag", *CHECKSUM, "Size", "StorageClass"]
     assert texts(first, "Contents/Key") + texts(root, "Contents/Key") == ["baz", "cab"]
     assert texts(root, "ContinuationToken") == [token]
     assert texts(root, "KeyCount") == ["1"]

@@ -113,6 +113,8 @@ def test_elements_and_their_order(versions: S3Client, raw: RawClient) -> None:
         "IsLatest",
         "LastModified",
         "ETag",
+        "ChecksumAlgorithm",
+        "ChecksumType",
         "Size",
         "Owner",
         "StorageClass",

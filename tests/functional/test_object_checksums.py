@@ -247,3 +247,23 @@ def test_copies(s3: S3Client, raw: RawClient, bucket: str) -> None:
             ChecksumAlgorithm="CRC31",  # type: ignore[arg-type]
         )
     assert "CRC64NVME" in refusal.error["Message"]
+
+
+def test_listings_say_which_kind_of_checksum_there_is(
+    s3: S3Client, raw: RawClient, bucket: str
+) -> None:
+    for algorithm in ("sha1", "crc64nvme"):
+        headers = {f"x-amz-checksum-{algorithm}": digest(algorithm, DATA)}
+        put(raw, f"/{bucket}/{algorithm}", headers=headers)
+    for entries in (
+        s3.list_objects_v2(Bucket=bucket)["Contents"],
+        s3.list_objects(Bucket=bucket)["Contents"],
+        s3.list_object_versions(Bucket=bucket)["Versions"],
+    ):
+        found = {
+            entry["Key"]: (entry["ChecksumAlgorithm"], entry["ChecksumType"]) for entry in entries
+        }
+        assert found == {
+            "sha1": (["SHA1"], "FULL_OBJECT"),
+            "crc64nvme": (["CRC64NVME"], "FULL_OBJECT"),
+        }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import ConfigurationError, DeltaGliderError
 from ..services import run_blocking
@@ -82,6 +83,9 @@ class Database:
     async def read(self, function: Callable[[Connection], T]) -> T:
         """Run a function that only reads, in a thread, on one consistent state.
 
+        It runs a second time if the connection is lost meanwhile, as when the server ends a
+        transaction because this process stood still.
+
         Raises:
             StateUnavailable: The database failed, or gave no answer for 15 s.
         """
@@ -96,7 +100,7 @@ class Database:
         finally:
             work.cancel()  # what has begun goes on, and nobody waits for it
 
-    def _read(self, function: Callable[[Connection], T]) -> T:
+    def _read(self, function: Callable[[Connection], T], *, again: bool = True) -> T:
         try:
             self._store.prepare()
             with self._store.snapshot() as connection:
@@ -111,6 +115,8 @@ class Database:
             explained = self._store.explain(error)
             if explained is None:
                 raise
+            if again and isinstance(error, DBAPIError) and error.connection_invalidated:
+                return self._read(function, again=False)
             if self._store.concerns_all(error):
                 self._report(error)
             raise StateUnavailable(explained.text) from error

@@ -110,7 +110,7 @@ def test_only_the_null_version_exists(s3: S3Client, bucket: str) -> None:
         s3.get_object(Bucket=bucket, Key="k", VersionId="3HL4kqtJlcpXroDTDmJ")
 
 
-@pytest.mark.parametrize("subresource", ["tagging", "torrent", "retention", "legal-hold"])
+@pytest.mark.parametrize("subresource", ["torrent", "retention", "legal-hold"])
 def test_subresources_never_answer_with_the_object(
     s3: S3Client, raw: RawClient, bucket: str, subresource: str
 ) -> None:

@@ -87,7 +87,7 @@ def test_services(dg_services: Services, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "environment", "size"),
-    [([], {}, 256), (["--dg-large"], {}, 1024), ([], {"DG_LARGE": "1"}, 1024)],
+    [([], {}, 128), (["--dg-large"], {}, 1024), ([], {"DG_LARGE": "1"}, 1024)],
 )
 def test_options(
     tmp_path: Path, options: list[str], environment: dict[str, str], size: int

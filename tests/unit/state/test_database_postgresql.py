@@ -149,6 +149,28 @@ async def test_a_connection_that_breaks_in_a_write_stores_nothing(database: Data
     assert await database.read(fact_names) == {"next"}
 
 
+async def test_a_connection_that_breaks_in_a_read_is_replaced_once(database: Database) -> None:
+    """As when the server ends a transaction in which this process stood still."""
+    await database.write(put_fact("known"))
+    runs = 0
+
+    def read(connection: Connection, *, breaks: int) -> set[str]:
+        nonlocal runs
+        runs += 1
+        if runs <= breaks:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return set(fact_names(connection))
+
+    with capture_logs() as logs:
+        assert "known" in await database.read(lambda c: read(c, breaks=1))
+    assert (runs, logs) == (2, [])
+    runs = 0
+    with pytest.raises(StateUnavailable):
+        await database.read(lambda c: read(c, breaks=9))
+    assert runs == 2
+    assert "known" in await database.read(fact_names)
+
+
 async def test_a_connection_that_breaks_in_the_commit_is_unknown_to_all(
     database: Database,
 ) -> None:

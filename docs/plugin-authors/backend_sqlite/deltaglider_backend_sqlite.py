@@ -7,9 +7,9 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +90,7 @@ def dg_storage_backends() -> Any:
 
 
 class SqliteBackend(StorageBackend):
-    """The ten methods. Copy and multipart uploads come from the base class."""
+    """The ten methods, and tags. Copy and multipart uploads come from the base class."""
 
     def __init__(self, path: Path, services: Services) -> None:
         self._path = path
@@ -104,6 +104,7 @@ class SqliteBackend(StorageBackend):
             listing_metadata=True,
             late_commits=False,  # what a dead process did not commit, nobody will
             late_metadata=True,  # what a body ends with, such as its checksum
+            object_tags=True,  # kept with the object, and changed by set_object_tags
         )
 
     def _connect(self) -> Db:
@@ -195,9 +196,8 @@ class SqliteBackend(StorageBackend):
                     number += 1
             if size is not None and received != size:
                 raise IncompleteBody
-            facts = {"size": received, "etag": digest.hexdigest()}
-            facts["metadata"] = metadata.completed()
-            info = ObjectInfo(key=key, last_modified=datetime.now(UTC), **facts)
+            facts = {"etag": digest.hexdigest(), "metadata": metadata.completed()}
+            info = ObjectInfo(key=key, size=received, last_modified=datetime.now(UTC), **facts)
             await self._run(_commit, bucket, info, version, condition)
         except BaseException:
             # Also on cancellation: nothing of a failed upload stays.
@@ -262,6 +262,16 @@ class SqliteBackend(StorageBackend):
             return True
 
         return await self._run(delete)
+
+    async def set_object_tags(self, bucket: str, key: str, tags: Mapping[str, str]) -> ObjectInfo:
+        def change(db: Db) -> ObjectInfo:
+            info, _ = _object(db, bucket, key)
+            metadata = replace(info.metadata or ObjectMetadata(), tags=dict(tags))
+            query = "UPDATE objects SET metadata = ? WHERE bucket = ? AND key = ?"
+            db.execute(query, (json.dumps(asdict(metadata)), bucket, key))
+            return replace(info, metadata=metadata)
+
+        return await self._run(change)
 
     async def list_objects(
         self,

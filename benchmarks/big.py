@@ -25,7 +25,6 @@ import urllib3
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, os.fspath(ROOT / "tests"))
-sys.path.insert(0, os.fspath(ROOT / "scripts"))
 
 from support.clients import boto3_client  # noqa: E402  # needs the path above
 from support.server import ServerProcess  # noqa: E402

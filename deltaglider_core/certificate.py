@@ -185,7 +185,12 @@ def _belong_together(certificate: x509.Certificate, key: PrivateKeyTypes) -> boo
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+    ):
         return ()
     addresses = found.get_values_for_type(x509.IPAddress)
     return (*found.get_values_for_type(x509.DNSName), *map(str, addresses))

@@ -6,24 +6,24 @@ could take all memory or all file descriptors. Requests sent ahead of their answ
 without a limit as well: eighteen bytes become some kilobytes of Python objects. A client that
 asks for an object and does not read it would keep the object open for ever.
 
-Source: RFC 9110 sections 15.5.9 and 15.5.15 (URI and fields too large), RFC 9112 sections 3.2
-(request target) and 9.5 (connection failures and timeouts).
+Source: RFC 9110 sections 15.5.9 and 15.5.15 (URI and fields too large), RFC 9112 section 9.5
+(connection failures and timeouts).
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import re
 import struct
 import sys
 import termios
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from .http_framing import FramingProtocol, RequestHeadError, error_answer
 from .limits import RETRY_AFTER_SECONDS, STATE_KEY
-from .s3.addressing import AUTHORITY
+from .log import get_logger
 from .s3.wire import Pace
 
 if TYPE_CHECKING:
@@ -42,37 +42,25 @@ _TOO_LARGE = (
     b"connection: close\r\ncontent-length: 0\r\n\r\n"
 )
 
-_NO_ROOM = (
-    b"<Error><Code>SlowDown</Code><Message>This server has as many connections as it can serve. "
-    b"Please reduce your request rate.</Message></Error>"
+_TOO_MANY_CONNECTIONS = error_answer(
+    503,
+    "SlowDown",
+    "This server has as many connections as it can serve. Please reduce your request rate.",
+    b"retry-after: %d" % RETRY_AFTER_SECONDS,
 )
-_TOO_MANY_CONNECTIONS = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/xml\r\n"
-    b"retry-after: %d\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-    % (RETRY_AFTER_SECONDS, len(_NO_ROOM))
-) + _NO_ROOM
 
-_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(/[^?]*)?(\?.*)?")
+_log = get_logger("http")
 
 
-class UnsupportedVersionError(ValueError):
-    """The client speaks another version of HTTP; the parser answers 400."""
-
-
-class TooManyRequestsError(ValueError):
+class TooManyRequestsError(RequestHeadError):
     """The client sends more requests ahead than ``MAX_PIPELINED``; the connection ends."""
 
 
-class RequestTargetError(ValueError):
-    """The request target has a form that this server does not serve; the parser answers 400."""
-
-
-class BoundedHttpProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(FramingProtocol):
     """Refuses heads that are too long or too slow, and too many requests sent ahead.
 
     Cuts off clients that do not read their answers, and keeps no more connections than the
-    limits of the process, which it finds in the state of the lifespan. Otherwise uvicorn's
-    protocol.
+    limits of the process, which it finds in the state of the lifespan.
     """
 
     max_head_bytes = MAX_HEAD_BYTES
@@ -83,7 +71,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         # Bytes since the parser last came to the end of something.
         self._pending_bytes = 0
-        self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
         # The request being answered; ``cycle`` is the one that was received last.
         self._active: RequestResponseCycle | None = None
@@ -114,6 +101,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._active.message_event.set()
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            # TLS hands on what arrives while it closes, and nobody may ask for more by then.
+            return
         self._set_idle(False)
         self._pending_bytes += len(data)
         super().data_received(data)
@@ -126,18 +116,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     # --- parser callbacks -----------------------------------------------------------------
 
-    def on_headers_complete(self) -> None:
+    def _begin_request(self) -> None:
         self._pending_bytes = 0
-        self._in_head = False
         self._stop_timer()
-        version = self.parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            raise UnsupportedVersionError(version)
         waiting = len(self.pipeline)
         if waiting >= self.max_pipelined:
-            raise TooManyRequestsError
-        self._read_target()
-        super().on_headers_complete()
+            raise TooManyRequestsError(f"More than {waiting} requests were sent ahead.")
+        super()._begin_request()
         if len(self.pipeline) == waiting:
             self._active = self.cycle
 
@@ -147,7 +132,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._pending_bytes = 0
-        self._in_head = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -158,14 +142,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._watch_output()
         elif self.timeout_keep_alive_task is not None:
             self._set_idle(True)
-
-    def send_400_response(self, msg: str) -> None:
-        if self._answering:
-            # In the middle of another answer it would be read as a part of that one.
-            self._close()
-        else:
-            super().send_400_response(msg)
-            self._watch_output()
 
     def timeout_keep_alive_handler(self) -> None:
         self._close()
@@ -193,7 +169,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         """Close when everything has been sent, which the client may never let happen."""
         if not self.transport.is_closing():
-            self.transport.close()
+            super()._close()
             self._watch_output()
 
     def _watch_output(self) -> None:
@@ -207,7 +183,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._watch_output()
         if before - self._output_left < self._pace.min_bytes:
             self._stop_output_timer()
-            self.logger.info("A client does not read its answer; the connection is cut.")
+            _log.warning(
+                "A client does not read its answer; the connection is cut.",
+                client=self.client[0] if self.client else "",
+                unread_bytes=self._output_left,
+            )
             if self._limits is not None:
                 self._limits.refused("slow_reader")
             self.transport.abort()
@@ -261,41 +241,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         else:
             self._limits.idle.pop(self, None)
 
-    # --- request target -------------------------------------------------------------------
-
-    def _read_target(self) -> None:
-        """Keep the authority of a target in absolute form, and go on with its path.
-
-        Raises:
-            RequestTargetError: It has a fragment, or is no target of a server.
-        """
-        if b"#" in self.url:
-            raise RequestTargetError("the request target has a fragment")
-        if self.url.startswith(b"/") or self.url == b"*":
-            return
-        match = _ABSOLUTE.fullmatch(self.url)
-        if match is None:
-            raise RequestTargetError("neither a path nor an http URL")
-        self.scope[AUTHORITY] = match[1]  # type: ignore[literal-required]
-        self.url = (match[2] or b"/") + (match[3] or b"")
-
     # --- bounds ---------------------------------------------------------------------------
-
-    @property
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self) -> None:
         self.logger.warning("Request head of more than %d bytes refused.", self.max_head_bytes)
         if not self._answering:
             self._write_answer(_TOO_LARGE)
         self._close()
-
-    def _write_answer(self, answer: bytes) -> None:
-        """Write a whole answer, with the headers that every answer here has."""
-        status, _, rest = answer.partition(b"\r\n")
-        common = (b"%s: %s\r\n" % pair for pair in self.server_state.default_headers)
-        self.transport.write(b"".join((status, b"\r\n", *common, rest)))
 
     def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(self.head_seconds, self._on_timeout)

@@ -52,6 +52,10 @@ class SpoolLease:
             self._directory = Path(tempfile.mkdtemp(prefix="op-", dir=self._spool.directory))
         return self._directory / name
 
+    def try_extend(self, size: int) -> bool:
+        """Reserve ``size`` bytes more, or return False if the budget or the disk has no room."""
+        return self._spool.try_extend(self, size)
+
     def close(self) -> None:
         """Delete the files and give the bytes back. Safe to call twice."""
         if self._directory is not None:
@@ -82,14 +86,25 @@ class Spool:
     def try_reserve(self, size: int) -> SpoolLease | None:
         """Reserve ``size`` bytes, or return None if the budget or the disk has no room."""
         with self._lock:
-            if sum(lease.size for lease in self._leases) + size > self.max_bytes:
-                return None
-            stat = os.statvfs(self.directory)
-            if size > stat.f_bavail * stat.f_frsize:
+            if not self._has_room(size):
                 return None
             lease = SpoolLease(self, size)
             self._leases.add(lease)
             return lease
+
+    def try_extend(self, lease: SpoolLease, size: int) -> bool:
+        """Reserve ``size`` bytes more for a lease that is not closed; see ``SpoolLease``."""
+        with self._lock:
+            if lease not in self._leases or not self._has_room(size):
+                return False
+            lease.size += size
+            return True
+
+    def _has_room(self, size: int) -> bool:
+        if sum(lease.size for lease in self._leases) + size > self.max_bytes:
+            return False
+        stat = os.statvfs(self.directory)
+        return size <= stat.f_bavail * stat.f_frsize
 
     def release(self, lease: SpoolLease) -> None:
         """Give a reservation back."""

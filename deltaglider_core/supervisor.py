@@ -83,6 +83,10 @@ class Supervisor(Multiprocess):
         except ConfigurationError as error:
             get_logger().error("reload refused, the old configuration goes on", error=str(error))
             return
+        except Exception:
+            # It would end the supervisor, and the service with it.
+            get_logger().exception("reload failed, the old configuration goes on")
+            return
         for worker in self.processes:
             if worker.pid is not None and worker.exitcode is None:
                 os.kill(worker.pid, signal.SIGHUP)

@@ -18,17 +18,18 @@ from .configfile import EXIT_PARSE
 from .errors import ConfigurationError
 from .listen import parse_listen
 from .log import get_logger
+from .tls_listener import TlsListener
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from .certificate import Certificate
     from .loading import Loaded
     from .settings import Settings
     from .settings_tls import TlsSettings
 
-#: Seconds that a client has for the handshake: some round trips. Until its end the connection
-#: counts nowhere but takes a file descriptor.
+#: Seconds that a client has for the handshake: some round trips.
 HANDSHAKE_SECONDS = 10.0
 
 #: For TLS 1.2: an ephemeral key exchange and authenticated encryption. All of TLS 1.3 are so.
@@ -126,15 +127,21 @@ def _bare_context() -> ssl.SSLContext:
 
 
 class TlsLoop(uvloop.Loop):
-    """An event loop that gives clients ``HANDSHAKE_SECONDS``; uvicorn has no option for it."""
+    """An event loop whose listeners limit handshakes; uvicorn has no options for it."""
 
     async def create_server(  # type: ignore[override]
-        self, *arguments: Any, **options: Any
+        self, protocol_factory: Callable[[], Any], *arguments: Any, **options: Any
     ) -> asyncio.AbstractServer:
-        """As the loop's, with another default for TLS."""
-        if options.get("ssl") is not None:
-            options.setdefault("ssl_handshake_timeout", HANDSHAKE_SECONDS)
-        return await super().create_server(*arguments, **options)
+        """As the loop's; with ``ssl`` it takes a bound socket, ``sock``, and ``backlog`` only.
+
+        Clients then have ``HANDSHAKE_SECONDS``, and ``TlsListener`` counts them.
+        """
+        context: ssl.SSLContext | None = options.pop("ssl", None)
+        if context is None:
+            return await super().create_server(protocol_factory, *arguments, **options)
+        listener = TlsListener(self, protocol_factory, context, HANDSHAKE_SECONDS, **options)
+        await listener.start_serving()
+        return listener
 
 
 # --- which certificate --------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("test_fuzz_*.py", "test_listing_model.py", "test_sigv4_model.py")
 #: A test of ``make test`` with 300 examples has this many times 300 in a round.
-FACTOR = 10
+FACTOR = 25
 ROUND_SECONDS = 1200.0
 
 

@@ -16,6 +16,8 @@ What a Complete guarantees:
   the moment at which it wins over other Completes and over Abort: the loser stores nothing.
 - The checksum of the object is put together from those of its parts, which were verified or
   computed when they came, and compared with what the client says, before a byte is written.
+  Those that are not known are computed while the parts are read; then it is compared before the
+  last bytes reach ``put_object``. See ``assembled``.
 - Afterwards the record says DONE, so that a repeated call gives the same answer, also after
   the key was overwritten, and never writes again.
 
@@ -51,7 +53,8 @@ from ..interfaces.storage import (
 )
 from ..interfaces.writes import current_write
 from ..tasks import run_blocking
-from .parts import assemble, part_fields, present_parts, without_parts
+from .assembled import Assembled, without_parts
+from .parts import part_fields, present_parts
 from .uploads import (
     Record,
     State,
@@ -87,14 +90,14 @@ async def complete_multipart_upload(
     try:
         stored = await present_parts(backend, bucket, upload_id, parts)
         whole = await run_blocking(
-            assemble,
+            Assembled,
             record,
             parts,
             stored,
             claimed=checksum,
-            max_metadata_bytes=backend.capabilities.max_metadata_bytes,
+            capabilities=backend.capabilities,
         )
-        body = assembly.body([(part, stored[part.part_number]) for part in parts])
+        body = assembly.body([(part, stored[part.part_number]) for part in parts], whole)
         async with contextlib.aclosing(body):  # a backend that refuses may not have read it
             info = await backend.put_object(
                 bucket, key, body, size=whole.size, metadata=whole.metadata, condition=condition
@@ -113,7 +116,8 @@ async def complete_multipart_upload(
         await assembly.release()
         raise
     # Without the table of its parts, which the record does not keep for a repetition.
-    info = replace(info, etag=whole.etag, metadata=without_parts(whole.metadata))
+    metadata = without_parts(whole.metadata.completed())
+    info = replace(info, etag=whole.etag, metadata=metadata)
     # The object is stored: a client that goes away now must not leave the claim standing.
     if await asyncio.shield(assembly.finish(info)):
         await remove(backend, bucket, upload_id, keep_record=True)
@@ -181,16 +185,25 @@ class _Assembly:
         self._claimed = False
 
     async def body(
-        self, parts: Sequence[tuple[CompletedPart, PartInfo]]
+        self, parts: Sequence[tuple[CompletedPart, PartInfo]], whole: Assembled
     ) -> AsyncGenerator[bytes, None]:
-        """The bytes of all parts; the last chunk leaves after the claim only."""
+        """The bytes of all parts; the last chunk leaves after the claim only.
+
+        Before that, they have the checksums that they are said to have.
+        """
         held = b""
         for part, expected in parts:
+            hasher = whole.hasher(part)
             async with contextlib.aclosing(self._part(part, expected)) as chunks:
                 async for chunk in chunks:
                     if held:
                         yield held
                     held = chunk
+                    if hasher is not None:
+                        await hasher.update(chunk)
+            if hasher is not None:
+                whole.hashed(part, hasher)
+        await whole.finish()
         await self._claim()
         if held:
             yield held

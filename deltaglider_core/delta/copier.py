@@ -1,4 +1,10 @@
-"""Copies within one backend, without decoding where the stored bytes can be copied."""
+"""Copies within one backend, without decoding where the stored bytes can be copied.
+
+A copy under another name is a new object, stored as one: it has no parts, and its checksum is of
+the whole. A copy onto itself gives an object other metadata and leaves it what it is: its ETag,
+its parts and its checksum stay, whatever its form. It replaces the very version that it was made
+of, so nothing that is written or deleted meanwhile is undone.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,9 @@ from .opener import ObjectOpener
 from .references import ReferenceStore
 from .versions import ATTEMPTS, ChangedError, Versions
 from .writer import ObjectWriter
+
+#: Internal metadata of its own that a copy onto itself keeps, besides its ETag.
+_OF_ITSELF = ("checksum", "parts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,14 +75,16 @@ class Copier:
             stored = await self._versions.head(*source)
             if source_etag not in (None, stored.logical.etag):
                 raise PreconditionFailed("The source of the copy has another ETag.")
-            given = metadata or _kept(stored)
+            given = _given(stored, metadata, itself=source == target)
             try:
                 found = await self._bytes(source, target, stored)
                 if found is None:
                     return await self._decode(source, target, stored, given, condition)
                 return await self._copy(source, target, stored, found, given, condition)
             except ChangedError:
-                if source_etag is not None:
+                # Onto itself, it may have been written anew with the same bytes: another look
+                # tells.
+                if source_etag is not None and (source != target or attempt == ATTEMPTS):
                     raise PreconditionFailed("The source changed during the copy.") from None
                 if attempt == ATTEMPTS:
                     raise
@@ -131,7 +142,10 @@ class Copier:
     ) -> ObjectInfo:
         own = {name: metadata.internal[name] for name in ("etag",) if name in metadata.internal}
         whole = with_form(metadata, {**found.fields, **own})
-        enforced = await self._versions.physical(*target, condition)
+        if source == target:
+            enforced = self._this_version(stored, condition)
+        else:
+            enforced = await self._versions.physical(*target, condition)
         await self._layouts.expect(*target, whole.internal)
         try:
             info = await self._inner.copy_object(
@@ -144,10 +158,26 @@ class Copier:
         except PreconditionFailed:
             # Of the source or of the target? Only another look at the source tells.
             now = await self._versions.head(*source)
-            if now.physical.etag != stored.physical.etag:
+            if source == target or now.physical.etag != stored.physical.etag:
                 raise ChangedError from None
             raise
         return describe(replace(info, metadata=whole)).logical
+
+    def _this_version(self, stored: Stored, condition: Condition | None) -> Condition | None:
+        """The condition of a copy onto itself, for the backend: just ``stored`` is replaced.
+
+        The date, because an ETag names bytes: the same bytes with other metadata and tags may
+        have been written meanwhile.
+
+        Raises:
+            PreconditionFailed: ``condition`` does not hold of ``stored``.
+        """
+        if condition is not None:
+            condition.check(stored.logical)
+        if condition is None and not self._inner.capabilities.conditional_writes:
+            return None
+        physical = stored.physical
+        return Condition(if_match=physical.etag, last_modified=physical.last_modified)
 
     async def _decode(
         self,
@@ -158,6 +188,10 @@ class Copier:
         condition: Condition | None,
     ) -> ObjectInfo:
         """Read the source as a client would and write it as an upload."""
+        if source == target:
+            self._this_version(stored, condition)
+            logical = stored.logical
+            condition = Condition(if_match=logical.etag, last_modified=logical.last_modified)
         async with await self._opener.open(*source) as reader:
             if reader.info.etag != stored.logical.etag:
                 raise ChangedError
@@ -168,6 +202,26 @@ class Copier:
                 metadata=metadata,
                 condition=condition,
             )
+
+
+def _given(stored: Stored, metadata: ObjectMetadata | None, *, itself: bool) -> ObjectMetadata:
+    """The metadata of a copy of ``stored``, as far as they do not describe its form.
+
+    Args:
+        metadata: That the caller gives; None for those of the source.
+        itself: The copy takes the place of its source.
+    """
+    given = _kept(stored) if metadata is None else metadata
+    source = stored.logical.metadata or ObjectMetadata()
+    if given.tags_of_source:
+        given = replace(given, tags=source.tags, tags_of_source=False)
+    if not itself:
+        return given
+    stays = {name: source.internal[name] for name in _OF_ITSELF if name in source.internal}
+    # A backend gives a copy of a multipart upload of its own another ETag.
+    if stored.logical.etag != stored.physical.etag or "parts" in stays:
+        stays["etag"] = stored.logical.etag
+    return replace(given, internal={**stays, **given.internal})
 
 
 def _kept(stored: Stored) -> ObjectMetadata:

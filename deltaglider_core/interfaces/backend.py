@@ -120,7 +120,9 @@ class StorageBackend(abc.ABC):
     ) -> ObjectPage:
         """One page, sorted; only entries (keys or common prefixes) above ``start_after``.
 
-        ``max_keys`` (at least 1) counts keys and common prefixes together.
+        ``max_keys`` (at least 1) counts keys and common prefixes together. The metadata of an
+        entry may lack internal values of more than ``MAX_LISTED_VALUE`` characters: whoever
+        writes an object again takes its metadata from a HEAD or GET.
         """
 
     # --- defaults -----------------------------------------------------------------------
@@ -169,11 +171,10 @@ class StorageBackend(abc.ABC):
 
         Raises:
             NoSuchBucket, NoSuchKey
-            NotImplementedS3: The backend cannot do it. ``put_object`` takes tags nevertheless.
+            NotImplementedS3: The backend cannot do it.
         """
         raise NotImplementedS3(
-            "The storage behind this bucket cannot change the tags of a stored object: "
-            "upload the object again, with the header x-amz-tagging."
+            "The storage behind this bucket cannot change the tags of a stored object."
         )
 
     async def probe(self) -> None:
@@ -260,8 +261,9 @@ class StorageBackend(abc.ABC):
     ) -> ObjectInfo:
         """Assemble the listed parts; repeating a successful call gives the same answer.
 
-        Where the checksums of the parts are known, ``metadata.internal["checksum"]`` of the
-        result has that of the object.
+        Where the checksums of the parts are known, or that of the object is claimed,
+        ``metadata.internal["checksum"]`` of the result has that of the object. A claim is
+        verified, whether they are known or not.
 
         Args:
             checksum: What the client says that of the object is.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ..errors import InvalidRange, NoSuchKey, PreconditionFailed
 from .checksums import FULL_OBJECT, Checksum
@@ -25,6 +25,10 @@ STORED_HEADERS = (
 )
 
 
+#: Internal values of more characters may be missing in a listing.
+MAX_LISTED_VALUE = 4096
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Capabilities:
     """What a backend does natively. A declared capability must hold; the testkit checks it.
@@ -35,11 +39,15 @@ class Capabilities:
         conditional_deletes: The same for ``delete_object``.
         native_multipart: Overrides the multipart methods of the base class.
         server_side_copy: ``copy_object`` moves no bytes through this process.
-        listing_metadata: Entries of ``list_objects`` carry ``metadata``.
+        listing_metadata: Entries of ``list_objects`` carry ``metadata``. Internal values of more
+            than ``MAX_LISTED_VALUE`` characters may be left out there: a page of 1,000 objects
+            must stay small. HEAD and GET give all of them.
         max_metadata_bytes: Most bytes of metadata (names and values) per object, or None.
         late_commits: A write whose caller has died or given up may still be carried out, as by
             a service behind a network. False only where that is impossible.
-        object_tags: ``set_object_tags`` is overridden.
+        object_tags: Both halves: ``metadata.tags`` come back with every object that was stored,
+            copied or completed with them, and ``set_object_tags`` is overridden. Without it,
+            clients get 501 (``NotImplemented``) for all tags, and none reach the backend.
         late_metadata: ``put_object`` stores ``metadata.completed()``, asked for after the body
             has ended. S3 takes metadata before the body, a directory after it.
     """
@@ -72,10 +80,14 @@ class ObjectMetadata:
         user: The client's ``x-amz-meta-*``, names lower-case and without that prefix.
         internal: Ours (write id, stored form, logical size). Stored apart from ``user``: no
             client can set or see a name in here.
-        tags: The client's object tags; kept by a copy that keeps the metadata.
+        tags: The client's object tags; kept by a copy that keeps the metadata. Empty for
+            backends that do not declare ``object_tags``.
         late: Gives internal metadata that is known only once the body has ended, such as a
             checksum that comes in a trailer. Read by ``completed`` alone; whoever derives other
             metadata from these (``dataclasses.replace``) passes it on.
+        tags_of_source: In the metadata of a copy: ``tags`` are those that the source had when
+            somebody looked. Whoever makes the copy puts those in their place that belong to the
+            version it copies, and clears this.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -83,12 +95,20 @@ class ObjectMetadata:
     internal: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     late: Callable[[], Mapping[str, str]] | None = field(default=None, compare=False, repr=False)
+    tags_of_source: bool = field(default=False, compare=False, repr=False)
 
     def completed(self) -> ObjectMetadata:
         """What is to be stored, after the body has ended: ``late`` merged into ``internal``."""
         if self.late is None:
             return self
         return replace(self, internal={**self.internal, **self.late()}, late=None)
+
+    def listed(self) -> ObjectMetadata:
+        """As a listing shows them: without internal values above ``MAX_LISTED_VALUE``."""
+        if all(len(value) <= MAX_LISTED_VALUE for value in self.internal.values()):
+            return self
+        short = {n: v for n, v in self.internal.items() if len(v) <= MAX_LISTED_VALUE}
+        return replace(self, internal=short)
 
     def copied(self) -> ObjectMetadata:
         """What a copy keeps: all that is the client's, and the checksum if it is of the bytes."""
@@ -109,7 +129,8 @@ class ObjectInfo:
         size: Length in bytes.
         etag: Without quotes: an MD5 in hex, ``<hex>-<parts>``, or another opaque token.
         last_modified: Aware, UTC.
-        metadata: None where a listing does not carry it.
+        metadata: None where a listing does not carry it; in a listing perhaps without long
+            internal values, see ``Capabilities.listing_metadata``.
         stored_size: Bytes that the backend keeps for it, where a layer knows.
         stored_as: ``delta`` or ``passthrough``, where a layer knows.
     """
@@ -165,8 +186,10 @@ class Condition:
     ``if_match`` on an absent key raises ``NoSuchKey``.
 
     Attributes:
-        last_modified: Of the present object, aware, compared in whole seconds; S3 has this and
-            ``size`` for deletes only. Where no object is present, both hold.
+        last_modified: Of the present object, aware. Compared in whole seconds, which is what S3
+            has, unless it has a fraction, as only we give it: then the object's is the very same.
+            S3 has this and ``size`` for deletes only; a write there goes by the ETag alone. Where
+            no object is present, both hold.
         size: Of the present object, in bytes.
 
     Source: AWS, "Conditional writes", "Conditional deletes", "DeleteObject".
@@ -198,16 +221,16 @@ class Condition:
             raise PreconditionFailed(fields={"Condition": "If-Match"})
         if self.if_none_match in ("*", present.etag):
             raise PreconditionFailed(fields={"Condition": "If-None-Match"})
-        if self.last_modified is not None and _seconds(self.last_modified) != _seconds(
-            present.last_modified
+        if self.last_modified is not None and not _same_time(
+            self.last_modified, present.last_modified
         ):
             raise PreconditionFailed(fields={"Condition": "x-amz-if-match-last-modified-time"})
         if self.size not in (None, present.size):
             raise PreconditionFailed(fields={"Condition": "x-amz-if-match-size"})
 
 
-def _seconds(time: datetime) -> datetime:
-    return time.astimezone(UTC).replace(microsecond=0)
+def _same_time(asked: datetime, present: datetime) -> bool:
+    return asked == (present if asked.microsecond else present.replace(microsecond=0))
 
 
 class ObjectReader:

@@ -11,6 +11,7 @@ from .checksums import CHECKSUM_SIZES, Checksum
 from .contribution import Contribution
 from .layer import StorageLayer
 from .objects import (
+    MAX_LISTED_VALUE,
     RESERVED_PREFIX,
     STORED_HEADERS,
     Body,
@@ -52,6 +53,7 @@ class StorageLayerType(Contribution[Callable[[StorageBackend], StorageLayer]]):
 
 __all__ = [
     "CHECKSUM_SIZES",
+    "MAX_LISTED_VALUE",
     "RESERVED_PREFIX",
     "STORED_HEADERS",
     "Body",

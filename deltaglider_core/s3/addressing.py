@@ -95,7 +95,7 @@ class Addressing:
 
         Raises:
             BadRequest: ``Host`` is missing, given twice or malformed.
-            InvalidURI: The path is no path, or not ASCII.
+            InvalidURI: The path is no path, not ASCII, or has the prefix with escapes.
         """
         peer = (scope.get("client") or ("",))[0]
         forwarded = self._proxies.read(peer, scope.get("scheme", "http"), scope["headers"])
@@ -137,12 +137,25 @@ class Addressing:
         return ""
 
     def _paths(self, raw_path: str) -> tuple[str, tuple[str, ...]]:
-        """The path below the prefix, and what the client may have signed."""
+        """The path below the prefix, and what the client may have signed.
+
+        Raises:
+            InvalidURI: The path has the prefix, but spells it with escapes.
+        """
         prefix = self._prefix
         if not prefix:
             return raw_path, (raw_path,)
         if raw_path == prefix or raw_path.startswith(f"{prefix}/"):
             return raw_path[len(prefix) :] or "/", (raw_path,)
+        decoded = decode_path(raw_path)
+        if decoded == prefix or decoded.startswith(f"{prefix}/"):
+            # A signature covers the path in one spelling only, so that for the path below the
+            # prefix would fit, and this one means another bucket. No client writes it so.
+            raise InvalidURI(
+                f"The path begins with the prefix of this service, {prefix}, in another spelling. "
+                "Send it without percent-encoding.",
+                fields={"URI": raw_path},
+            )
         # A proxy has stripped it, or there is no proxy.
         return raw_path, (prefix + raw_path, raw_path)
 

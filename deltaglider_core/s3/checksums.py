@@ -154,9 +154,7 @@ def checksum_of_upload(headers: Mapping[str, str]) -> Checksum | None:
         return None
     kind = kind or default_type(algorithm)
     if not is_possible(algorithm, kind):
-        raise InvalidRequest(
-            f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
-        )
+        raise _impossible(algorithm, kind)
     return Checksum(algorithm=algorithm, type=kind)
 
 
@@ -189,6 +187,30 @@ def claim_for_object(headers: Mapping[str, str], upload: Checksum) -> Checksum |
     return Checksum(algorithm=upload.algorithm, type=upload.type, value=value)
 
 
+def chosen_by_claim(headers: Mapping[str, str]) -> Checksum | None:
+    """Algorithm and type of the one checksum that a CompleteMultipartUpload claims, if it is one.
+
+    For an upload of which nobody remembers them. Without ``x-amz-checksum-type`` the value tells
+    by its number of parts; where it has none, it is taken to be of the whole if the algorithm
+    allows that.
+
+    Raises:
+        InvalidRequest: An unknown type, or one that the algorithm cannot have.
+    """
+    claims = checksum_headers_of(headers)
+    if len(claims) != 1:
+        return None
+    name, value = claims[0]
+    algorithm, kind = name.removeprefix(PREFIX), _type_of(headers)
+    if kind is None:
+        counted = _COMPOSITE.fullmatch(value.strip(" \t")) is not None
+        whole = not counted and is_possible(algorithm, FULL_OBJECT)
+        kind = FULL_OBJECT if whole else COMPOSITE
+    if not is_possible(algorithm, kind):
+        raise _impossible(algorithm, kind)
+    return Checksum(algorithm=algorithm, type=kind)
+
+
 def type_mismatch(expected: str, actual: str) -> InvalidRequest:
     """A checksum of another algorithm than the upload's."""
     return InvalidRequest(
@@ -205,6 +227,12 @@ def _type_of(headers: Mapping[str, str]) -> str | None:
     if kind not in (FULL_OBJECT, COMPOSITE):
         raise InvalidRequest(f"Value for {TYPE_HEADER} header is invalid.")
     return kind
+
+
+def _impossible(algorithm: str, kind: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
+    )
 
 
 def _several() -> InvalidRequest:

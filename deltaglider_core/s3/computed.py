@@ -41,6 +41,11 @@ class Computed:
             yield chunk
         self.checksum = Checksum(algorithm=self._algorithm, value=encode(hasher.digest()))
 
+    async def drain(self) -> None:
+        """Read to the end for the checksum alone."""
+        async for _ in self.chunks():
+            pass
+
     def internal(self) -> dict[str, str]:
         """What is stored of it with an object."""
         return {} if self.checksum is None else {"checksum": str(self.checksum)}
@@ -48,7 +53,7 @@ class Computed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChecksumOfCopy:
-    """Where a copy has its checksum from; it is always one of the whole.
+    """Where a copy has its checksum from.
 
     Attributes:
         known: It need not be computed.
@@ -59,17 +64,19 @@ class ChecksumOfCopy:
     algorithm: str | None = None
 
 
-def checksum_of_copy(source: ObjectInfo, wanted: str | None) -> ChecksumOfCopy:
-    """What a copy of an object is to have.
+def checksum_of_copy(source: ObjectInfo, wanted: str | None, *, itself: bool) -> ChecksumOfCopy:
+    """What a copy of an object is to have: always one of the whole under another name.
 
     Args:
         wanted: Algorithm that the client asks for; None for the source's.
+        itself: The object is copied onto itself. It keeps its parts, and with them a checksum
+            that was made of theirs.
     """
     kept = stored_checksum(source)
     algorithm = wanted or (None if kept is None else kept.algorithm)
     if kept is None or kept.algorithm != algorithm:
         return ChecksumOfCopy(algorithm=algorithm)
-    if kept.type == FULL_OBJECT:
+    if itself or kept.type == FULL_OBJECT:
         return ChecksumOfCopy(known=kept)
     combined = _combined(source, kept.algorithm)
     return ChecksumOfCopy(known=combined, algorithm=None if combined else algorithm)

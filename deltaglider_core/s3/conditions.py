@@ -110,7 +110,7 @@ def _time_of(name: str, text: str) -> datetime:
             f"The value of {name} is not a date.",
             fields={"ArgumentName": name, "ArgumentValue": text},
         )
-    return time
+    return time.replace(microsecond=0)
 
 
 def _size_of(name: str, text: str) -> int:

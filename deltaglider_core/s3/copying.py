@@ -6,7 +6,7 @@ Source: AWS, "CopyObject", "UploadPartCopy".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -15,6 +15,7 @@ from ..checksums import DEFAULT_ALGORITHM
 from ..context import RequestContext, S3Request
 from ..errors import (
     ClientError,
+    ConditionalRequestConflict,
     EntityTooLarge,
     IntegrityError,
     InternalError,
@@ -46,10 +47,14 @@ from .objects import MAX_SINGLE_PUT, precheck, whole
 from .parts import parse_part_number
 from .request_checks import check_owner, invalid_version
 from .response import S3Response, xml_response
+from .tags import require_kept
 
 #: Seconds after which a slow operation starts its answer and keeps the connection alive with
 #: white space before the document, as AWS does. Below the read timeout of the SDKs (60 s).
 KEEP_ALIVE_SECONDS = 10.0
+
+#: How the names of conditions on a source begin.
+_SOURCE_CONDITIONS = "x-amz-copy-source-if-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,11 +143,17 @@ async def copy_object(context: RequestContext) -> S3Response:
             "The source of a copy can have at most 5 GiB: use multipart with UploadPartCopy.",
             fields={"ProposedSize": str(source.info.size), "MaxSizeAllowed": str(MAX_SINGLE_PUT)},
         )
-    checksum = checksum_of_copy(source.info, algorithm)
+    checksum = checksum_of_copy(source.info, algorithm, itself=same)
     metadata = _metadata_of_copy(source.info, given, tags, checksum.known)
-    copying = _copy(
-        source, storage, bucket, request.key, metadata, condition, algorithm=checksum.algorithm
-    )
+    require_kept(storage, metadata.tags)
+    if same:
+        copying = _restate(
+            source, metadata, condition, algorithm=checksum.algorithm, headers=request.headers
+        )
+    else:
+        copying = _copy(
+            source, storage, bucket, request.key, metadata, condition, algorithm=checksum.algorithm
+        )
 
     async def document() -> bytes:
         return xml.render_copy_object_result(*await copying)
@@ -180,7 +191,57 @@ def _metadata_of_copy(
         user=user,
         internal={} if checksum is None else {"checksum": str(checksum)},
         tags=kept.tags if tags is None else tags,
+        tags_of_source=tags is None,
     )
+
+
+async def _restate(
+    source: Source,
+    metadata: ObjectMetadata,
+    condition: Condition | None,
+    *,
+    algorithm: str | None,
+    headers: Mapping[str, str],
+) -> tuple[ObjectInfo, Checksum | None]:
+    """Copy an object onto itself: other metadata for the very version that was looked up.
+
+    Its bytes are never sent through this process to be stored again; at most they are read, for
+    a checksum.
+
+    Args:
+        algorithm, condition: As in ``_copy``.
+        headers: Of the request.
+
+    Raises:
+        ConditionalRequestConflict: The object was overwritten meanwhile, and the client set no
+            condition that says so. 409 stands for a conflicting operation, after which the same
+            request may succeed; 412 would deny a condition of the client's.
+        PreconditionFailed: The same, where it set one.
+        NoSuchKey: The object was deleted meanwhile.
+    """
+    place = (source.bucket, source.key)
+    try:
+        if algorithm is not None:
+            async with await source.storage.get_object(*place) as reader:
+                _same_version(reader.info, source)
+                body = Computed(whole(reader), algorithm)
+                await body.drain()
+            metadata = replace(metadata, internal=body.internal())
+        info = await source.storage.copy_object(
+            *place, *place, source_etag=source.info.etag, metadata=metadata, condition=condition
+        )
+    except PreconditionFailed as error:
+        if condition is not None or any(name.startswith(_SOURCE_CONDITIONS) for name in headers):
+            raise
+        raise ConditionalRequestConflict(
+            "The object was overwritten while it was copied onto itself. Please retry."
+        ) from error
+    return info, Checksum.parse(metadata.internal.get("checksum", ""))
+
+
+def _same_version(present: ObjectInfo, source: Source) -> None:
+    if present.etag != source.info.etag:
+        raise PreconditionFailed("The source changed while it was being copied.")
 
 
 async def _copy(
@@ -213,8 +274,7 @@ async def _copy(
         )
         return info, Checksum.parse(metadata.internal.get("checksum", ""))
     async with await source.storage.get_object(source.bucket, source.key) as reader:
-        if reader.info.etag != source.info.etag:
-            raise PreconditionFailed("The source changed while it was being copied.")
+        _same_version(reader.info, source)
         body = Computed(whole(reader), algorithm or DEFAULT_ALGORITHM)
         if "checksum" not in metadata.internal:
             metadata = replace(metadata, late=body.internal)
@@ -251,8 +311,7 @@ async def upload_part_copy(context: RequestContext) -> S3Response:
         async with await source.storage.get_object(
             source.bucket, source.key, byte_range=byte_range
         ) as reader:
-            if reader.info.etag != source.info.etag:
-                raise PreconditionFailed("The source changed while it was being copied.")
+            _same_version(reader.info, source)
             size = reader.stop - reader.start
             if size > MAX_SINGLE_PUT:
                 raise EntityTooLarge(

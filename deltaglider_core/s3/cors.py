@@ -35,6 +35,9 @@ VARY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 #: For buckets without rules of their own, where the settings say so. Never with credentials.
 _PERMISSIVE = CorsRule(methods=METHODS, origins=("*",), headers=("*",), exposed=("*",))
 
+#: Most names of headers that a page may ask for. No client comes near it, and anybody may ask.
+MAX_REQUESTED_HEADERS = 100
+
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 _REFUSED = (
@@ -84,9 +87,11 @@ async def cors_preflight(context: RequestContext) -> S3Response:
         raise BadRequest("Insufficient information. Origin request header needed.")
     if method not in METHODS:
         raise BadRequest(f"Invalid Access-Control-Request-Method: {method or 'null'}")
-    names = _requested_headers(request)
-    rules = rules_of(request, context.pipeline)
     fields = {"Method": method, "ResourceType": "OBJECT" if request.key else "BUCKET"}
+    names = _requested_headers(request)
+    if names is None:
+        raise AccessForbidden(_REFUSED, fields=fields)
+    rules = rules_of(request, context.pipeline)
     if not rules:
         raise AccessForbidden(fields=fields)
     rule = _first(rules, origin, method, names)
@@ -94,7 +99,7 @@ async def cors_preflight(context: RequestContext) -> S3Response:
         raise AccessForbidden(_REFUSED, fields=fields)
     headers = _headers(rule, origin)
     if names:
-        headers["Access-Control-Allow-Headers"] = ", ".join(name.lower() for name in names)
+        headers["Access-Control-Allow-Headers"] = ", ".join(names)
     return S3Response(headers=headers)
 
 
@@ -163,9 +168,13 @@ def _headers(rule: CorsRule, origin: str) -> dict[str, str]:
     return {**headers, "Vary": VARY}
 
 
-def _requested_headers(request: S3Request) -> Sequence[str]:
+def _requested_headers(request: S3Request) -> Sequence[str] | None:
+    """The names in lower case, each once; None if there are too many to look at."""
     value = request.headers.get("access-control-request-headers", "")
-    names = [name for name in (part.strip() for part in value.split(",")) if name]
+    parts = value.split(",", MAX_REQUESTED_HEADERS)
+    if len(parts) > MAX_REQUESTED_HEADERS:
+        return None
+    names = list(dict.fromkeys(name for part in parts if (name := part.strip().lower())))
     if not all(_HEADER.fullmatch(name) for name in names):
         raise BadRequest(f'Access-Control-Request-Headers "{value}" contains invalid character.')
     return names

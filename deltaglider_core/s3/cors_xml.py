@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from ..errors import InvalidRequest, MalformedXML
@@ -37,6 +37,38 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Patterns:
+    """Patterns for names of headers, prepared for being asked often.
+
+    Attributes:
+        names: Those without ``*``, in lower case.
+        wildcards: By the lengths of what stands before and behind the ``*``, those two texts.
+    """
+
+    names: Collection[str]
+    wildcards: Mapping[tuple[int, int], Collection[tuple[str, str]]]
+
+    @classmethod
+    def read(cls, patterns: Iterable[str]) -> _Patterns:
+        names: set[str] = set()
+        wildcards: dict[tuple[int, int], set[tuple[str, str]]] = {}
+        for pattern in patterns:
+            start, wildcard, end = pattern.lower().partition("*")
+            if wildcard:
+                wildcards.setdefault((len(start), len(end)), set()).add((start, end))
+            else:
+                names.add(start)
+        return cls(names=names, wildcards=wildcards)
+
+    def match(self, name: str) -> bool:
+        """Whether one of them fits a name in lower case."""
+        return name in self.names or any(
+            start + end <= len(name) and (name[:start], name[len(name) - end :]) in texts
+            for (start, end), texts in self.wildcards.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CorsRule:
     """One rule. Origins and headers may hold one ``*``, which stands for any characters."""
 
@@ -46,17 +78,19 @@ class CorsRule:
     headers: Sequence[str] = ()
     exposed: Sequence[str] = ()
     max_age_seconds: int | None = None
+    _admitted: _Patterns = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Read here, once, since anybody may ask for any names as often as they like.
+        object.__setattr__(self, "_admitted", _Patterns.read(self.headers))
 
     def admits(self, origin: str, method: str, headers: Sequence[str]) -> bool:
         """Whether pages of ``origin`` may send a request with this method and these headers."""
         return (
             method in self.methods
             and any(_matches(pattern, origin) for pattern in self.origins)
-            and all(self._admits_header(name) for name in headers)
+            and all(self._admitted.match(name.lower()) for name in headers)
         )
-
-    def _admits_header(self, name: str) -> bool:
-        return any(_matches(pattern.lower(), name.lower()) for pattern in self.headers)
 
 
 def _matches(pattern: str, text: str) -> bool:

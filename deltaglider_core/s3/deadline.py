@@ -59,6 +59,7 @@ async def answer_in_time(
     if done and not task.cancelled():
         return task.result()
     if not done:
+        exchange.hold_place()
         exchange.resources.push_async_callback(_ended, task)
     raise GatewayTimeout
 

@@ -78,14 +78,18 @@ class S3Endpoint:
         exchange: Exchange = req.scope["deltaglider.exchange"]
         request_id = uuid.uuid4().hex.upper()
         exchange.log_fields["request_id"] = request_id
-        # Held until the last byte of the answer has been sent.
+        # Held until the exchange ends.
         pipeline = exchange.resources.enter_context(self._gateway.acquire())
         request: S3Request | None = None
         response: S3Response
         try:
-            await exchange.resources.enter_async_context(self._limits.request())
             request = parse_request(req.scope, exchange, request_id, self._clock)
             exchange.operation = request.operation
+            if request.operation == "post_object":
+                # Nobody is known before the fields of a form have come: until then it is no
+                # work, and must not keep work out.
+                request = await self._with_form(request, pipeline, exchange)
+            await exchange.place.enter_async_context(self._limits.request())
             seconds = pipeline.settings.advanced.request_timeout_seconds
             work = self._serve(request, pipeline, exchange)
             response = await answer_in_time(work, exchange, seconds)
@@ -104,13 +108,17 @@ class S3Endpoint:
             response = self._render_error(error, req.scope, exchange, request_id)
         _fill(resp, response, request_id, req.method)
 
+    async def _with_form(
+        self, request: S3Request, pipeline: Pipeline, exchange: Exchange
+    ) -> S3Request:
+        maximum = min(MAX_SINGLE_PUT, pipeline.settings.advanced.max_object_size)
+        request = await with_form(request, max_size=maximum)
+        exchange.log_fields["key"] = request.key[:MAX_LOGGED]
+        return request
+
     async def _serve(
         self, request: S3Request, pipeline: Pipeline, exchange: Exchange
     ) -> S3Response:
-        if request.operation == "post_object":
-            maximum = min(MAX_SINGLE_PUT, pipeline.settings.advanced.max_object_size)
-            request = await with_form(request, max_size=maximum)
-            exchange.log_fields["key"] = request.key[:MAX_LOGGED]
         principal = await identify(request, pipeline, exchange)
         context = RequestContext(request=request, principal=principal, pipeline=pipeline)
         if request.operation not in OPEN_OPERATIONS:

@@ -13,7 +13,13 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final, Literal
 
-from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
+from multipart import (
+    MultipartError,
+    ParserError,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
 
 from ..errors import (
     ClientError,
@@ -57,6 +63,18 @@ def boundary_of(content_type: str) -> str:
     return boundary
 
 
+class _Parser(PushMultipartParser):  # type: ignore[misc]  # the library has no types
+    """Refuses a line feed inside of a header line however the form is cut into pieces.
+
+    The library itself does so only where the line has not come to its end.
+    """
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        if b"\n" in line:
+            raise ParserError("Invalid line break in segment header")
+        super()._on_segment_headerline(line)
+
+
 class FormReader:
     """Reads a form once, front to back: ``read_fields``, then ``file``.
 
@@ -74,7 +92,7 @@ class FormReader:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self._body = body
-        self._parser = PushMultipartParser(boundary, max_segment_count=MAX_FORM_PARTS)
+        self._parser = _Parser(boundary, max_segment_count=MAX_FORM_PARTS)
         self._events = self._parse()
         #: Bytes around each part: its delimiter, and the empty line behind its headers.
         self._frame: Final = len(boundary) + 8

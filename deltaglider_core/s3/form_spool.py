@@ -3,6 +3,9 @@
 How long it is shows only at its end: the length of the request includes what follows the file.
 Quotas and deltas need the size before the first byte, so the file waits in the spool until then.
 What fits into one block does not: it waits in memory.
+
+Room in the spool is taken as the file comes in. Its length is only a claim until then, which
+would keep others out for nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +18,11 @@ from pathlib import Path
 from ..delta.bodies import file_chunks
 from ..errors import SlowDown
 from ..interfaces.storage import Body
-from ..services import Spool, run_blocking
+from ..services import Spool, SpoolLease, run_blocking
 from .payload import BLOCK_BYTES
+
+#: Most bytes that are reserved ahead of what has come.
+STEP_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +40,7 @@ async def whole_file(
     """Read ``source`` to its end and keep it until the block ends.
 
     Args:
-        most: Bytes that it cannot exceed; so much of the spool is reserved.
+        most: Bytes that it cannot exceed.
 
     Raises:
         SlowDown: The spool has no room, and nothing else is wrong with the request.
@@ -47,37 +53,49 @@ async def whole_file(
     else:
         yield WholeFile(body=_one(bytes(start)), size=len(start))
         return
-    lease = spool.try_reserve(most) if spool is not None else None
+    if spool is None or most > spool.max_bytes:
+        raise _no_room()
+    lease = spool.try_reserve(0)
     if lease is None:
         raise _no_room()
     try:
         path = lease.path("file")
-        size = await _write(path, start, source)
+        size = await _write(lease, path, start, source, most)
         yield WholeFile(body=file_chunks(path, size), size=size)
     finally:
         await run_blocking(lease.close)
 
 
-async def _write(path: Path, start: bytearray, source: AsyncIterator[bytes]) -> int:
+async def _write(
+    lease: SpoolLease, path: Path, start: bytearray, source: AsyncIterator[bytes], most: int
+) -> int:
+    """Write ``start`` and the rest of ``source``; the size of both."""
     block, size = start, 0
 
     async def flush() -> None:
+        nonlocal size
+        size += len(block)
         try:
-            await run_blocking(_append, path, bytes(block))
+            await run_blocking(_append, lease, path, bytes(block), size, most)
         except OSError as error:
             raise _no_room() from error
+        block.clear()
 
     async for piece in source:
         block += piece
         if len(block) >= BLOCK_BYTES:
             await flush()
-            size += len(block)
-            block.clear()
     await flush()
-    return size + len(block)
+    return size
 
 
-def _append(path: Path, block: bytes) -> None:
+def _append(lease: SpoolLease, path: Path, block: bytes, size: int, most: int) -> None:
+    """Append a block, with which the file has ``size`` bytes of at most ``most``."""
+    if size > lease.size:
+        # In steps, of which a large file needs few, and a small one none that is far too large.
+        wanted = max(size, min(size + min(size, STEP_BYTES), most))
+        if not lease.try_extend(wanted - lease.size):
+            raise _no_room()
     with open(path, "ab", buffering=0) as file:
         view = memoryview(block)
         while view:

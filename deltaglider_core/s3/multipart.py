@@ -5,8 +5,9 @@ Source: AWS, "Uploading and copying objects using multipart upload", "Multipart 
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from ..checksums import DEFAULT_ALGORITHM
@@ -19,7 +20,14 @@ from ..errors import (
     NoSuchUpload,
     PreconditionFailed,
 )
-from ..interfaces.storage import Checksum, CompletedPart, Condition, PartPage, UploadPage
+from ..interfaces.storage import (
+    Checksum,
+    CompletedPart,
+    Condition,
+    PartInfo,
+    PartPage,
+    UploadPage,
+)
 from ..services import run_blocking
 from . import conditions, xml
 from .addressing import location_of
@@ -29,6 +37,7 @@ from .checksums import (
     TYPE_HEADER,
     checksum_headers_of,
     checksum_of_upload,
+    chosen_by_claim,
     claim_for_object,
     stored_checksum,
     type_mismatch,
@@ -40,6 +49,7 @@ from .objects import MAX_SINGLE_PUT, precheck
 from .parts import parse_part_number
 from .payload import open_payload, read_limited, read_optional
 from .response import S3Response, xml_response
+from .tags import require_kept
 
 #: Largest CompleteMultipartUpload document: 10,000 parts with five checksums each.
 MAX_COMPLETE_BODY = 16 * 1024**2
@@ -64,6 +74,7 @@ async def create_multipart_upload(context: RequestContext) -> S3Response:
     await read_optional(request, context.principal, 0)
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
+    require_kept(storage, metadata.tags)
     upload_id = await storage.create_multipart_upload(
         bucket, request.key, metadata=metadata, checksum=checksum
     )
@@ -141,19 +152,36 @@ async def complete_multipart_upload(context: RequestContext) -> S3Response:
 async def _claimed(context: RequestContext, upload_id: str) -> Checksum | None:
     """What the client says the checksum of the object is.
 
+    An upload may be older than the checksums that are kept of uploads. Nothing is then known of
+    what its client chose, nor of some of its parts, and the claim is taken as it is: the storage
+    computes what it does not know.
+
     Raises:
         InvalidRequest: Malformed, or of another algorithm or type than the upload.
     """
     headers = context.request.headers
-    if TYPE_HEADER not in headers and not checksum_headers_of(headers):
+    claims = checksum_headers_of(headers)
+    if TYPE_HEADER not in headers and not claims:
         return None
     storage, bucket = context.storage()
     try:
         page = await storage.list_parts(bucket, context.request.key, upload_id, max_parts=0)
+        chosen = page.checksum
+        if chosen is None and claims and await _has_unknown_parts(context, upload_id):
+            chosen = chosen_by_claim(headers)
     except NoSuchUpload:
         # Completed already, perhaps: the storage knows whether this is a repetition.
         return None
-    return claim_for_object(headers, page.checksum or Checksum(algorithm=DEFAULT_ALGORITHM))
+    return claim_for_object(headers, chosen or Checksum(algorithm=DEFAULT_ALGORITHM))
+
+
+async def _has_unknown_parts(context: RequestContext, upload_id: str) -> bool:
+    """Whether there is a part whose checksum nobody has stored. Raises ``NoSuchUpload``."""
+    async with contextlib.aclosing(_parts_of(context, upload_id)) as parts:
+        async for part in parts:
+            if part.checksum is None:
+                return True
+    return False
 
 
 async def _precheck(context: RequestContext, upload_id: str, condition: Condition) -> None:
@@ -211,16 +239,21 @@ async def _with_sizes(
 
 
 async def _sizes_of(context: RequestContext, upload_id: str) -> dict[int, int]:
+    return {part.part_number: part.size async for part in _parts_of(context, upload_id)}
+
+
+async def _parts_of(context: RequestContext, upload_id: str) -> AsyncGenerator[PartInfo, None]:
+    """All parts that have been uploaded, one page at a time. Raises ``NoSuchUpload``."""
     storage, bucket = context.storage()
-    sizes: dict[int, int] = {}
     marker = 0
     while True:
         page = await storage.list_parts(
             bucket, context.request.key, upload_id, part_number_marker=marker, max_parts=1000
         )
-        sizes.update({part.part_number: part.size for part in page.parts})
+        for part in page.parts:
+            yield part
         if page.next_marker is None:
-            return sizes
+            return
         marker = page.next_marker
 
 

@@ -38,6 +38,7 @@ from .parts import PartSpan, part_to_read, span_of
 from .payload import Payload, open_payload, read_limited
 from .request_checks import NULL_VERSION, require_digest
 from .response import S3Response, xml_response
+from .tags import require_kept
 
 #: Largest object of a single PUT. AWS, "Uploading objects": 5 GiB.
 MAX_SINGLE_PUT = 5 * 1024**3
@@ -63,6 +64,7 @@ async def put_object(context: RequestContext) -> S3Response:
     storage, bucket = context.storage()
     # Refused before the client sends the body, if it waits for "100 Continue".
     await storage.head_bucket(bucket)
+    require_kept(storage, metadata.tags)
     if condition is not None:
         await precheck(storage, bucket, request.key, condition)
     info = await storage.put_object(

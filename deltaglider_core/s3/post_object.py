@@ -9,6 +9,7 @@ Source: AWS, "POST Object" and "Browser-based uploads using POST (AWS Signature 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -18,9 +19,11 @@ from ..context import RequestContext, S3Request
 from ..errors import (
     EntityTooLarge,
     EntityTooSmall,
+    InvalidArgument,
     InvalidRequest,
     MissingContentLength,
     NotImplementedS3,
+    RequestTimeout,
 )
 from . import objects
 from .addressing import location_of
@@ -29,12 +32,21 @@ from .checksums import find_claim
 from .form_data import MAX_FORM_BYTES, FormReader, boundary_of
 from .form_spool import whole_file
 from .names import check_key
-from .object_headers import USER_PREFIX, metadata_of_request, refuse_unsupported
+from .object_headers import (
+    USER_PREFIX,
+    metadata_of_request,
+    refuse_unsupported,
+    tags_of_request,
+)
 from .post_policy import SizeRange, parse_policy
 from .response import S3Response, is_sendable, xml_response
 from .sigv4_form import SIGNING_FIELDS, missing_field
-from .tags import TAGGING_HEADER, parse_object_tagging
+from .tags import TAGGING_HEADER, parse_object_tagging, require_kept
 from .xml import XmlWriter
+
+#: Seconds in which all fields before the file must have come, as a head must be complete: who
+#: sends them shows only in them, so the pace of a body would be too generous.
+FIELDS_SECONDS = 30.0
 
 #: Fields that are headers of PUT under the same name.
 _HEADER_FIELDS = frozenset(
@@ -64,6 +76,7 @@ async def with_form(request: S3Request, *, max_size: int) -> S3Request:
 
     Raises:
         S3Error: The body is no form, too large, has no key or no file, or the client went away.
+        RequestTimeout: The fields did not come within ``FIELDS_SECONDS``.
     """
     for name in ("if-match", "if-none-match"):
         if name in request.headers:
@@ -77,7 +90,11 @@ async def with_form(request: S3Request, *, max_size: int) -> S3Request:
         raise MissingContentLength
     _check_length(length, SizeRange(maximum=max_size))
     form = FormReader(request.body, boundary)
-    await form.read_fields()
+    try:
+        async with asyncio.timeout(FIELDS_SECONDS):
+            await form.read_fields()
+    except TimeoutError:
+        raise RequestTimeout from None
     fields = form.fields
     if form.filename is not None:
         # A browser may send a path, of its own system: only the name counts.
@@ -104,6 +121,7 @@ async def post_object(context: RequestContext) -> S3Response:
     _check_before_file(upload, form)
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
+    require_kept(storage, tags_of_request(upload))
     limited = _limited(request.body, sizes)
     async with whole_file(limited, context.pipeline.spool, most=length) as file:
         headers = {**upload.headers, "content-length": str(file.size)}
@@ -143,6 +161,7 @@ def _headers(form: Mapping[str, str]) -> dict[str, str]:
     """The headers of a PUT that means the same.
 
     Raises:
+        InvalidArgument: The name of a field cannot be that of a header.
         NotImplementedS3: A field asks for something that this service would silently not do.
         MalformedXML, InvalidTag, BadRequest: See ``parse_object_tagging``.
     """
@@ -154,6 +173,7 @@ def _headers(form: Mapping[str, str]) -> dict[str, str]:
             tags = parse_object_tagging(value.encode())
             headers[TAGGING_HEADER] = urlencode(tags, quote_via=quote)
         elif name in _HEADER_FIELDS or name.startswith((USER_PREFIX, CHECKSUM_PREFIX)):
+            _check_name(name)
             headers[name] = value
         elif name.startswith("x-amz-") and name not in _SIGNING_FIELDS:
             raise NotImplementedS3(
@@ -161,6 +181,16 @@ def _headers(form: Mapping[str, str]) -> dict[str, str]:
             )
     headers.pop(_ALGORITHM_FIELD, None)
     return headers
+
+
+def _check_name(name: str) -> None:
+    """Refuse what a header of a PUT could not be named: every answer would have to repeat it."""
+    if not is_sendable(name, ""):
+        raise InvalidArgument(
+            f"The field {name!r} cannot be a header. Its name may have letters, digits and "
+            "!#$%&'*+.^_`|~-.",
+            fields={"ArgumentName": name},
+        )
 
 
 def _check_before_file(upload: S3Request, form: Mapping[str, str]) -> None:

@@ -12,7 +12,13 @@ from .payload import open_payload, read_limited
 from .request_checks import require_digest
 from .response import S3Response, xml_response
 from .stored_configurations import configuration_of, delete_configuration, put_configuration
-from .tags import MAX_TAGGING_BODY, parse_bucket_tagging, parse_object_tagging, render_tagging
+from .tags import (
+    MAX_TAGGING_BODY,
+    parse_bucket_tagging,
+    parse_object_tagging,
+    render_tagging,
+    require_kept,
+)
 
 TAGGING = "tagging"
 
@@ -27,6 +33,7 @@ async def put_object_tagging(context: RequestContext) -> S3Response:
     payload = open_payload(request, context.principal, max_size=MAX_TAGGING_BODY)
     document = await read_limited(payload, MAX_TAGGING_BODY)
     tags = await run_blocking(parse_object_tagging, document)
+    require_kept(storage, tags)
     await storage.set_object_tags(bucket, request.key, tags)
     return S3Response()
 

@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote_to_bytes
 
-from ..errors import BadRequest, InvalidArgument, InvalidTag, MalformedXML
+from ..errors import BadRequest, InvalidArgument, InvalidTag, MalformedXML, NotImplementedS3
+from ..interfaces.storage import StorageBackend
 from .xml_output import XmlWriter
 from .xml_tree import children_of, name_of, read_document, text_of
 
@@ -73,6 +74,19 @@ def checked_object_tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     if len(found) > MAX_OBJECT_TAGS:
         raise BadRequest(f"Object tags cannot be greater than {MAX_OBJECT_TAGS}")
     return _checked(found)
+
+
+def require_kept(storage: StorageBackend, tags: Mapping[str, str]) -> None:
+    """Refuse tags that the storage of a bucket would lose without a word.
+
+    Raises:
+        NotImplementedS3: There are some, and the backend does not declare ``object_tags``.
+    """
+    if tags and not storage.capabilities.object_tags:
+        raise NotImplementedS3(
+            "The storage behind this bucket does not keep object tags: send none. A copy leaves "
+            "those of its source out with x-amz-tagging-directive: REPLACE."
+        )
 
 
 def render_tagging(tags: Mapping[str, str]) -> bytes:
@@ -160,4 +174,5 @@ __all__ = [
     "parse_object_tagging",
     "parse_tagging_header",
     "render_tagging",
+    "require_kept",
 ]

@@ -39,6 +39,11 @@ class ClientDisconnected(Exception):
 class Pace:
     """How slow a client may be while a body is under way.
 
+    A body that comes in has ``seconds`` to begin with. Waiting for the client uses them up, and
+    each byte gives back what it may take, but never more than there was at first. So a client
+    is cut only if it is slower than ``min_bytes`` in ``seconds``, however it cuts its body into
+    pieces, and what it sent before does not let it stop for longer.
+
     Attributes:
         seconds: In which ``min_bytes`` have to pass; time in which the client waits for us does
             not count.
@@ -63,8 +68,7 @@ class WireBody:
     def __init__(self, receive: Receive, *, present: bool, pace: Pace) -> None:
         self._receive = receive
         self._pace = pace
-        self._waited = 0.0
-        self._came = 0
+        self._seconds_left = self._pace.seconds
         self.finished = not present
         self.disconnected = False
         self.received_bytes = 0
@@ -92,9 +96,9 @@ class WireBody:
             data: bytes = event.get("body", b"")
             if data:
                 self.received_bytes += len(data)
-                self._came += len(data)
-                if self._came >= self._pace.min_bytes:
-                    self._came, self._waited = 0, 0.0
+                pace = self._pace
+                earned = len(data) * pace.seconds / pace.min_bytes
+                self._seconds_left = min(self._seconds_left + earned, pace.seconds)
                 return data
         raise StopAsyncIteration
 
@@ -104,14 +108,14 @@ class WireBody:
         started = clock()
         self.waiting = True
         try:
-            async with asyncio.timeout(self._pace.seconds - self._waited):
+            async with asyncio.timeout(self._seconds_left):
                 return await self._receive()
         except TimeoutError:
             raise RequestTimeout from None
         finally:
             self.waiting = False
             self.last_event = clock()
-            self._waited += self.last_event - started
+            self._seconds_left -= self.last_event - started
 
     async def discard(self, max_bytes: int, seconds: float) -> None:
         """Read and drop what is left, up to a limit in bytes and time; never raises."""
@@ -135,6 +139,9 @@ class Exchange:
         operation: Set by the endpoint, for metrics and the log.
         log_fields: Set by the endpoint, added to the line in the log.
         resources: Closed when the exchange ends, however it ends.
+        place: Closed when the last byte of the answer has been handed over, or with
+            ``resources``: what is needed no longer, while a client still has its time to read
+            the answer.
     """
 
     def __init__(
@@ -154,6 +161,7 @@ class Exchange:
         client = scope.get("client")
         self.log_fields: dict[str, Any] = {"client": client[0] if client else ""}
         self.resources = contextlib.AsyncExitStack()
+        self.place = contextlib.AsyncExitStack()
         self.started = time.perf_counter()
         self._receive = receive
         self._send = send
@@ -189,9 +197,19 @@ class Exchange:
             raise ClientDisconnected
         if not more and self._closing:
             await self._send({**message, "more_body": True})
+            await self.place.aclose()
             await self.body.discard(LINGER_BYTES, LINGER_SECONDS)
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
+        if not more:
+            await self.place.aclose()
+
+    def hold_place(self) -> None:
+        """Keep ``place`` until ``resources`` are closed, for work that outlasts its answer.
+
+        What is pushed to ``resources`` afterwards is closed before it.
+        """
+        self.resources.push_async_exit(self.place.pop_all())
 
     def _watch(self) -> None:
         if self._watcher is None:
@@ -205,4 +223,7 @@ class Exchange:
         """Free everything; called once, after the application returned or raised."""
         if self._watcher is not None:
             self._watcher.cancel()
-        await self.resources.aclose()
+        try:
+            await self.resources.aclose()
+        finally:
+            await self.place.aclose()

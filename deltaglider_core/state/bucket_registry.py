@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,9 @@ ID_KEY = f"{RESERVED_PREFIX}id"
 #: Seconds that a name is taken to stand for the same bucket. It only matters where somebody else
 #: deletes and creates buckets on the backend.
 _TRUST_SECONDS = 30.0
+
+#: States of a bucket that can be read. One that is being deleted may turn out not to be empty.
+PRESENT = ("active", "deleting")
 
 _MAX_BYTES = 4096
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -163,7 +166,7 @@ class BucketRegistry:
         identity = await read_identity(self._backend, name)
         if identity is None:
             return None
-        number = await self._database.read(lambda c: _number(c, identity.id))
+        number = await self._database.read(lambda c: _number(c, identity.id, PRESENT))
         return None if number is None else BucketRef(number=number, id=identity.id, name=name)
 
     def _trusted(self, name: str) -> BucketRef | None:
@@ -176,7 +179,7 @@ class BucketRegistry:
         return Identity(id=secrets.token_hex(16), owner=self._deployment())
 
     async def _register(self, name: str, identity: Identity) -> BucketRef:
-        number = await self._database.read(lambda c: _number(c, identity.id))
+        number = await self._database.read(lambda c: _number(c, identity.id, ("active",)))
         if number is None:
             # An empty bucket is known as a whole; another one has to be scanned first.
             page = await self._backend.list_objects(name, max_keys=1)
@@ -191,9 +194,9 @@ class BucketRegistry:
         return BucketRef(number=number, id=identity.id, name=name)
 
 
-def _number(connection: Connection, identity: str) -> int | None:
+def _number(connection: Connection, identity: str, states: Collection[str]) -> int | None:
     found: int | None = connection.execute(
-        select(buckets.c.number).where(buckets.c.id == identity, buckets.c.state == "active")
+        select(buckets.c.number).where(buckets.c.id == identity, buckets.c.state.in_(states))
     ).scalar()
     return found
 
@@ -289,6 +292,7 @@ def drop_rows(connection: Connection) -> bool:
 
 __all__ = [
     "ID_KEY",
+    "PRESENT",
     "BucketRef",
     "BucketRegistry",
     "Identity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select
 from ..errors import ServiceUnavailable
 from ..origin import Signature, current_origin
 from . import signatures
+from .bucket_registry import PRESENT
 from .errors import StateUnavailable
 from .records import BucketGoneError
 from .snapshot import changed
@@ -77,13 +79,14 @@ class Configurations:
 
 
 def load(connection: Connection) -> dict[str, dict[str, str]]:
-    """Documents of the buckets that take writes, by name of the bucket and of the document.
+    """Documents of the buckets that there are, by name of the bucket and of the document.
 
     A bucket that somebody else has replaced keeps its row until its writes are settled; the name
     stands for the newer one.
     """
-    active = select(buckets.c.number, buckets.c.name).where(buckets.c.state == "active")
-    newest = {row.name: row.number for row in connection.execute(active.order_by(buckets.c.number))}
+    present = select(buckets.c.number, buckets.c.name).where(buckets.c.state.in_(PRESENT))
+    found_rows = connection.execute(present.order_by(buckets.c.number))
+    newest = {row.name: row.number for row in found_rows}
     names = {number: name for name, number in newest.items()}
     found: dict[str, dict[str, str]] = {}
     for row in connection.execute(select(rows.c.bucket, rows.c.name, rows.c.document)):
@@ -93,7 +96,7 @@ def load(connection: Connection) -> dict[str, dict[str, str]]:
 
 
 def _find(connection: Connection, number: int, name: str) -> str | None:
-    _check_active(connection, number)
+    _check_state(connection, number, PRESENT)
     query = select(rows.c.document).where(rows.c.bucket == number, rows.c.name == name)
     found: str | None = connection.execute(query).scalar()
     return found
@@ -109,7 +112,7 @@ def _put(
 ) -> None:
     """Replace or remove a document. Raises ``BucketGoneError``, ``ReplayedRequest``."""
     fresh = signature is not None and signatures.check(connection, now, signature)
-    _check_active(connection, number)
+    _check_state(connection, number, ("active",))
     connection.execute(delete(rows).where(rows.c.bucket == number, rows.c.name == name))
     if document is not None:
         connection.execute(
@@ -120,9 +123,9 @@ def _put(
     changed(connection)
 
 
-def _check_active(connection: Connection, number: int) -> None:
+def _check_state(connection: Connection, number: int, allowed: Collection[str]) -> None:
     state = connection.execute(select(buckets.c.state).where(buckets.c.number == number)).scalar()
-    if state != "active":
+    if state not in allowed:
         raise BucketGoneError
 
 

@@ -27,12 +27,13 @@ from sqlalchemy import (
 
 from ..errors import QuotaExceeded, ServiceUnavailable
 from . import events, signatures, sums, uploads
+from .kinds import TAGS, keeps_off
 from .prepared import Prepared
 from .records import BucketGoneError, Event, Intent, KeyBusyError, Present, Settled
 from .tables import buckets, intents
 
 _AT_KEY = (intents.c.bucket == bindparam("b"), intents.c.key == bindparam("k"))
-_PEERS = select(intents.c.exclusive).where(*_AT_KEY)
+_PEERS = select(intents.c.kind, intents.c.state, intents.c.exclusive).where(*_AT_KEY)
 _BUCKET = select(buckets.c.state, buckets.c.complete).where(buckets.c.number == bindparam("b"))
 _COLUMNS = (
     "write_id",
@@ -133,7 +134,7 @@ def begin(connection: Connection, now: float, intent: Intent) -> None:
         bucket = connection.execute(_BUCKET, place).first()
         if bucket is None or bucket.state != "active":
             raise BucketGoneError
-        if any(connection.execute(_PEERS, place).scalars()):
+        if any(keeps_off(*peer, intent.kind) for peer in connection.execute(_PEERS, place)):
             raise KeyBusyError
         # Nothing was settled at the key since the first of them began.
         had = _had(connection, intent.bucket, intent.key, complete=bucket.complete)
@@ -157,7 +158,7 @@ def _check_quota(connection: Connection, intent: Intent, quota: int) -> None:
         return
     if quota == 0:
         raise QuotaExceeded("The quota of the bucket is 0: nothing can be written to it.")
-    if intent.kind == "tags":
+    if intent.kind == TAGS:
         return
     after = sums.size_at_most(connection, intent.bucket, intent.key, intent.size)
     if after > quota:

@@ -25,6 +25,7 @@ from ..origin import current_origin
 from .bucket_lifecycle import BucketLifecycle
 from .bucket_registry import BucketRegistry
 from .examiner import Examiner
+from .kinds import RESTATE
 from .multipart import Multipart
 from .mutations import GuardedBody, Mutation, Mutations, Outcome, stored
 from .writes import ActiveWrite
@@ -118,11 +119,13 @@ class StateLayer(StorageLayer):
         condition: Condition | None = None,
     ) -> ObjectInfo:
         size: int | None = None
+        itself = (source_bucket, source_key) == (bucket, key)
         quota = self._quota(current_origin.get().bucket or bucket)
         if metadata is None or source_etag is None or quota is not None:
             source = await self.inner.head_object(source_bucket, source_key)
             if metadata is None:
                 metadata = (source.metadata or ObjectMetadata()).copied()
+                metadata = replace(metadata, tags_of_source=True)
             # Size and metadata are of this version of the source, so the bytes have to be, too.
             source_etag, size = source_etag or source.etag, source.size
         given = metadata
@@ -144,7 +147,7 @@ class StateLayer(StorageLayer):
             Mutation(
                 bucket=bucket,
                 key=key,
-                kind="copy",
+                kind=RESTATE if itself else "copy",
                 event="ObjectCopied",
                 size=size,
                 work=work,

@@ -22,6 +22,7 @@ from ..interfaces.writes import current_write
 from ..origin import Origin, current_origin
 from .bucket_registry import BucketRegistry
 from .examiner import LATE_COMMIT_SECONDS, Examiner, present_of
+from .kinds import TAGS
 from .records import BucketGoneError, Event, Present
 from .writes import ActiveWrite, Journal
 
@@ -83,7 +84,7 @@ class Mutation(Generic[T]):
     """What is to be done.
 
     Attributes:
-        kind: Of the intent: ``put``, ``copy``, ``delete``, ``complete``.
+        kind: Of the intent: ``put``, ``copy``, ``kinds.RESTATE``, ``delete``, ``complete``.
         event: Kind of the event, e.g. ``ObjectCreated``.
         size: Logical bytes of what will be there; None if nobody knows.
         work: Does it; the write id is the argument's.
@@ -173,12 +174,13 @@ class Mutations:
     async def amend(self, bucket: str, key: str, work: Callable[[], Awaitable[T]]) -> T:
         """Change what is stored beside an object, which changes no sum and is no event.
 
-        The intent keeps it apart from a rewrite in place, which would not take it over. Nothing is
-        settled: the write id at the key stays, and tells others what it told before.
+        The intent keeps it apart from a rewrite in place and from a copy of the object onto
+        itself, which would not take it over. Nothing is settled: the write id at the key stays,
+        and tells others what it told before.
 
         Raises what ``run`` raises.
         """
-        write = await self._begin(bucket, key, kind="tags", size=0, event=None)
+        write = await self._begin(bucket, key, kind=TAGS, size=0, event=None)
         try:
             result = await work()
         except BaseException:

@@ -345,5 +345,6 @@ def _list(
         if found:
             prefixes.append(entry)
         else:
-            objects.append(bucket.objects[key].info)
+            info = bucket.objects[key].info
+            objects.append(replace(info, metadata=info.metadata and info.metadata.listed()))
     return ObjectPage(objects=tuple(objects), prefixes=tuple(prefixes))

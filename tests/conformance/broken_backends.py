@@ -25,6 +25,7 @@ from deltaglider_core.interfaces.storage import (
     RESERVED_PREFIX,
     Body,
     ByteRange,
+    Capabilities,
     Condition,
     ObjectInfo,
     ObjectMetadata,
@@ -234,6 +235,15 @@ class TestMetadataLost(BrokenTests):
             return await super().put_object(bucket, key, body, metadata=metadata, **rest)
 
 
+class TestLongMetadataCut(BrokenTests):
+    class broken(MemoryBackend):
+        """Tells of an object only what a listing does."""
+
+        async def head_object(self, bucket: str, key: str) -> ObjectInfo:
+            info = await super().head_object(bucket, key)
+            return replace(info, metadata=info.metadata and info.metadata.listed())
+
+
 class TestMetadataMerged(BrokenTests):
     class broken(MemoryBackend):
         """An overwrite keeps the old names."""
@@ -409,6 +419,20 @@ class TestAbortForgetsNothing(BrokenTests):
     class broken(MemoryBackend):
         async def abort_multipart_upload(self, bucket: str, key: str, upload_id: str) -> None:
             await self.list_parts(bucket, key, upload_id, max_parts=1)
+
+
+class TestTagsNotDeclared(BrokenTests):
+    class broken(MemoryBackend):
+        """Another control: it does nothing with tags, and says so."""
+
+        @property
+        def capabilities(self) -> Capabilities:
+            return replace(super().capabilities, object_tags=False)
+
+        async def put_object(self, *args: Any, metadata: ObjectMetadata, **rest: Any) -> ObjectInfo:
+            return await super().put_object(*args, metadata=replace(metadata, tags={}), **rest)
+
+        set_object_tags = StorageBackend.set_object_tags
 
 
 class TestTagsForgotten(BrokenTests):

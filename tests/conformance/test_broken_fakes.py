@@ -98,6 +98,7 @@ EXPECTED: dict[str, set[str]] = {
         "test_list_start_after",
     },
     "TestLongBodyCut": {"test_failing_part", "test_long_body"},
+    "TestLongMetadataCut": {"test_long_internal_metadata"},
     "TestMetadataLost": {
         "test_internal_metadata_is_apart",
         "test_late_metadata",
@@ -157,7 +158,9 @@ EXPECTED: dict[str, set[str]] = {
         "test_tags_of_a_copy",
         "test_tags_of_an_upload",
     },
+    "TestTagsNotDeclared": set(),
     "TestTagsNotDone": {
+        "test_long_internal_metadata",
         "test_set_tags",
         "test_set_tags_of_nothing",
         "test_tags_beside_a_writer",

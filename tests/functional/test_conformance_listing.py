@@ -123,7 +123,15 @@ def test_elements_of_version_1(raw: RawClient, buckets: dict[str, str]) -> None:
         "IsTruncated",
         "Contents",
     ]
-    assert names_of(root[7]) == ["Key", "LastModified", "ETag", *CHECKSUM, "Size", "Owner", "StorageClass"]
+    assert names_of(root[7]) == [
+        "Key",
+        "LastModified",
+        "ETag",
+        *CHECKSUM,
+        "Size",
+        "Owner",
+        "StorageClass",
+    ]
     assert texts(root, "NextMarker") == ["cab"]
     # Without a delimiter the last key is the next marker, and is not said twice.
     root = listing(raw, buckets["simple"], 1, max_keys="2")

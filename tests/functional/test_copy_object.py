@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,46 @@ def test_conditions_that_hold(s3: S3Client, bucket: str) -> None:
         key = f"copy-{number}"
         s3.copy_object(Bucket=bucket, Key=key, CopySource=f"{bucket}/a", **options)  # type: ignore[arg-type]
         assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"new"
+
+
+@pytest.mark.parametrize("algorithm", ["", "SHA256"])
+def test_tags_and_uploads_beside_a_copy_onto_itself(
+    s3: S3Client, bucket: str, algorithm: str
+) -> None:
+    """Whatever was acknowledged while the copy was under way is there after it."""
+    data = noise(MIB) * 24
+    asked: Any = {"ChecksumAlgorithm": algorithm} if algorithm else {}
+
+    def restate() -> str:
+        try:
+            s3.copy_object(
+                Bucket=bucket,
+                Key="a.mp4",
+                CopySource=f"{bucket}/a.mp4",
+                MetadataDirective="REPLACE",
+                Metadata={"new": "1"},
+                **asked,
+            )
+        except s3.exceptions.ClientError as error:
+            return error.response["Error"]["Code"]
+        return ""
+
+    s3.put_object(Bucket=bucket, Key="a.mp4", Body=data)
+    with ThreadPoolExecutor(1) as pool:
+        copying, last = pool.submit(restate), ""
+        while not copying.done():
+            last = str(int(last or "0") + 1)
+            s3.put_object_tagging(
+                Bucket=bucket, Key="a.mp4", Tagging={"TagSet": [{"Key": "n", "Value": last}]}
+            )
+        assert copying.result() == ""
+        tags = s3.get_object_tagging(Bucket=bucket, Key="a.mp4")["TagSet"]
+        assert tags == [{"Key": "n", "Value": last}]
+        assert s3.head_object(Bucket=bucket, Key="a.mp4")["Metadata"] == {"new": "1"}
+        copying = pool.submit(restate)
+        s3.put_object(Bucket=bucket, Key="a.mp4", Body=b"newer")
+        assert copying.result() in ("", "ConditionalRequestConflict")
+    assert s3.get_object(Bucket=bucket, Key="a.mp4")["Body"].read() == b"newer"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
@@ -10,6 +12,7 @@ import pytest
 from support.digests import composite, digest
 from support.raw import Answer, RawClient
 from support.samples import MIB, noise
+from support.server import ServerProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -119,6 +122,12 @@ def test_a_whole_upload(
     found = raw.request("GET", f"/{bucket}/copy", headers=ASKED)
     assert found.body == WHOLE
     assert found.headers[f"x-amz-checksum-{algorithm}"] == digest(algorithm, WHOLE)
+    # Onto itself it stays an upload in parts.
+    itself: Any = s3.copy_object(
+        Bucket=bucket, Key="k", CopySource=f"{bucket}/k", MetadataDirective="REPLACE"
+    )["CopyObjectResult"]
+    assert (itself[key], itself["ChecksumType"]) == (expected, kind)
+    assert itself["ETag"].endswith(f'-{len(PARTS)}"')
 
 
 def test_without_a_choice(s3: S3Client, raw: RawClient, bucket: str) -> None:
@@ -237,3 +246,38 @@ def test_copied_parts(s3: S3Client, raw: RawClient, bucket: str) -> None:
     assert b"Checksum" not in copied.body
     done = plain.complete({1: copied.element("ETag")})
     assert done.element("ChecksumCRC64NVME") == digest("crc64nvme", WHOLE)
+
+
+@pytest.mark.parametrize("algorithm", ["crc32", "sha256", "crc64nvme"])
+def test_an_upload_older_than_its_checksums(
+    server: ServerProcess, raw: RawClient, bucket: str, algorithm: str
+) -> None:
+    """Of the upload no choice is known, of its parts no checksum; what the client says counts."""
+    upload = RawUpload(raw, bucket)
+    etags = {n: upload.part(n, PARTS[n - 1]).headers["etag"] for n in (1, 2, 3)}
+
+    def claims(value: str) -> dict[str, str]:
+        return {algorithm: value}
+
+    if algorithm != "crc64nvme":  # parts of which something is known contradict it
+        answer = upload.complete(etags, **claims(digest(algorithm, WHOLE)))
+        assert refuses(answer, "InvalidRequest", "expected checksum Type: crc64nvme")
+    stripped = 0
+    for path in (server.data / bucket).rglob(".deltaglider/uploads/*/0000[1-3]"):
+        record = json.loads(os.getxattr(path, "user.dg.metadata"))
+        del record["internal"]["checksum"]
+        os.setxattr(path, "user.dg.metadata", json.dumps(record).encode())
+        stripped += 1
+    assert stripped == 3
+    right = digest(algorithm, WHOLE)
+    if algorithm == "sha256":
+        right = composite(algorithm, PARTS)
+        answer = upload.complete(etags, **claims(digest(algorithm, WHOLE)), type="FULL_OBJECT")
+        assert refuses(answer, "InvalidRequest", "FULL_OBJECT checksum type cannot be used")
+    wrong = upload.complete(etags, **claims(digest(algorithm, PARTS[0])))
+    assert refuses(wrong, "BadDigest", f"The {algorithm} you specified")
+    done = upload.complete(etags, **claims(right))
+    assert done.status == 200, done.body
+    assert done.element(f"Checksum{algorithm.upper()}") == right
+    head = raw.request("HEAD", upload.path, headers=ASKED)
+    assert head.headers[f"x-amz-checksum-{algorithm}"] == right

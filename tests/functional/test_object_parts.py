@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.digests import digest
 from support.expect import refused
 from support.raw import RawClient
 from support.samples import MIB, noise, release
@@ -53,6 +54,21 @@ def test_parts_of_a_multipart_object(s3: S3Client, bucket: str, key: str) -> Non
     assert "PartsCount" not in copy
     with refused("InvalidPartNumber", 416):
         s3.get_object(Bucket=bucket, Key="copy", PartNumber=2)
+    # Onto itself it stays what it is, also if a checksum has to be computed from its bytes.
+    options: Any
+    for options in ({}, {"ChecksumAlgorithm": "SHA256"}):
+        itself = s3.copy_object(
+            Bucket=bucket,
+            Key=key,
+            CopySource=f"{bucket}/{key}",
+            MetadataDirective="REPLACE",
+            **options,
+        )["CopyObjectResult"]
+        again: Any = s3.head_object(Bucket=bucket, Key=key, PartNumber=2)
+        assert itself["ETag"] == again["ETag"] == head["ETag"]
+        assert (again["PartsCount"], again["ContentLength"]) == (2, len(pieces[1]))
+    assert itself["ChecksumType"] == "FULL_OBJECT"
+    assert itself["ChecksumSHA256"] == digest("sha256", whole)
 
 
 def test_parts_of_other_objects(s3: S3Client, raw: RawClient, bucket: str) -> None:

@@ -21,7 +21,7 @@ from support.clients import boto3_client
 from support.expect import Footprint
 from support.forms import BOUNDARY, Form, begin, post, sign_policy, signed_fields
 from support.raw import Answer, RawClient
-from support.samples import MIB, md5_hex, noise, release
+from support.samples import MIB, md5_hex, noise, release, wait_until
 from support.server import ServerProcess, clean_environment
 
 from deltaglider_core.s3.object_headers import DEFAULT_CONTENT_TYPE
@@ -335,11 +335,16 @@ def test_log(own: ServerProcess, browser: RawClient) -> None:
         conditions=[["starts-with", "$key", ""]],
     )
     upload(browser, {"key": "refused"}, conditions=[{"key": "other"}])
-    lines = [line for line in own.log_text().splitlines() if "post_object" in line]
-    stored = next(line for line in lines if "logged/a.txt" in line)
+
+    def logged(key: str) -> list[str]:
+        lines = own.log_text().splitlines()
+        return [line for line in lines if "post_object" in line and f"key={key} " in line]
+
+    # The line is written after the answer.
+    wait_until(lambda: len(logged("logged/a.txt")) == len(logged("refused")) == 1, "both lines")
+    (stored,), (refused,) = logged("logged/a.txt"), logged("refused")
     assert BUCKET in stored
     assert own.access_key in stored
-    refused = next(line for line in lines if "refused" in line)
     assert "AccessDenied" in refused
     assert "x-amz-signature" not in own.log_text()
 
@@ -376,6 +381,14 @@ POLICY = "Invalid according to Policy: "
             "encryption",
         ),
         ({"key": "k", "x-amz-meta-a": "a\r\nb: c"}, {}, (400, "InvalidArgument"), "control"),
+        (
+            {"key": "k", "x-amz-meta-a%0D%0Ab": "v"},
+            {"conditions": [{"key": "k"}, {"x-amz-meta-a\r\nb": "v"}]},
+            (400, "InvalidArgument"),
+            "header",
+        ),
+        ({"key": "k", "x-amz-meta-a b": "v"}, {}, (400, "InvalidArgument"), "x-amz-meta-a b"),
+        ({"key": "k", "x-amz-meta-\u00fc": "v"}, {}, (400, "InvalidArgument"), "header"),
         ({"key": "k", "x-amz-meta-a": "v" * 2048}, {}, (400, "MetadataTooLarge"), ""),
         (
             {"key": "k", "x-ignore-a": "v" * 20_000},

@@ -171,6 +171,7 @@ def test_a_reader_that_stops(shop: Shop, key: str) -> None:
             # Not read, and not closed either: the server has to find out by itself.
             wait_until(lambda: shop.in_flight() == 0, "the request is over")
             wait_until(lambda: still(shop.server) <= before, "its files are closed")
+    assert "A client does not read its answer" in shop.server.log_text()
 
 
 def test_a_slow_reader_that_goes_on_gets_everything(shop: Shop) -> None:

@@ -233,6 +233,31 @@ def test_sighup_shows_a_renewed_certificate_and_keeps_the_old_before_a_bad_one(
         assert "Traceback" not in server.log_text()
 
 
+def test_an_idle_connection_does_not_delay_the_stop(tmp_path: Path) -> None:
+    """The client of one that is kept alive does not listen, so nobody can wait for its farewell."""
+    server = ServerProcess(tmp_path, tls=True).start()
+    idle = https(server)
+    silent = RawClient(server).connect()  # in the middle of its handshake
+    try:
+        assert healthy(idle)
+        process = server.pid
+        os.kill(process, signal.SIGTERM)
+        # The child of the test stays a zombie until it is waited for.
+        wait_until(lambda: not runs(process), "the server has ended", seconds=10)
+        assert server.wait() in (0, -signal.SIGTERM)
+    finally:
+        idle.close()
+        silent.close()
+    assert "Traceback" not in server.log_text()
+
+
+def runs(pid: int) -> bool:
+    """Whether a child process has not ended."""
+    # (pid) (name) state ...; the name may hold anything.
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state != "Z"
+
+
 def test_a_bad_certificate_stops_the_start(tmp_path: Path) -> None:
     cert, key = Authority().pair().write(tmp_path)
     key.write_bytes(b"")

@@ -10,18 +10,15 @@ Source: ASGI specification 3.0, "HTTP Connection Scope".
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
-
-import structlog
 
 from deltaglider_core.app import Application, create_app
 from deltaglider_core.interfaces.storage import StorageBackendType
@@ -32,6 +29,7 @@ from deltaglider_core.settings_assembly import assemble_settings
 from deltaglider_core.state.place import DatabasePlace
 from deltaglider_core.testing import MemoryBackend
 
+from .captured_log import Logged, captured_log
 from .signing import Signer, sha256_hex
 
 T = TypeVar("T")
@@ -53,6 +51,9 @@ class RawRequest:
         headers: Names in lower case, as ASGI servers deliver them; ``host`` is added if absent.
         pieces: The body, as it comes.
         cut: The client goes away after the last piece.
+        stalled: The client stays, and sends nothing after the last piece; set when more is asked
+            for.
+        seconds_between: That each piece takes to come.
     """
 
     method: str = "GET"
@@ -61,6 +62,8 @@ class RawRequest:
     headers: Headers = ()
     pieces: Sequence[bytes] = ()
     cut: bool = False
+    stalled: asyncio.Event | None = None
+    seconds_between: float = 0.0
 
     @property
     def body(self) -> bytes:
@@ -106,18 +109,6 @@ class RawAnswer:
         if not self.body.startswith(b"<?xml") or b"<Error>" not in self.body:
             return ""
         return self.document.findtext("Code") or ""
-
-
-@dataclass(kw_only=True)
-class Logged:
-    """Warnings and errors that were logged while the application ran."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def take(self) -> list[str]:
-        """What came since the last call."""
-        taken, self.lines[:] = list(self.lines), []
-        return taken
 
 
 class Service:
@@ -223,7 +214,13 @@ async def exchange(app: Application, request: RawRequest) -> RawAnswer:
         nonlocal left
         for piece in pieces:
             left -= 1
-            return {"type": "http.request", "body": piece, "more_body": left > 0 or request.cut}
+            if request.seconds_between:
+                await asyncio.sleep(request.seconds_between)
+            more = left > 0 or request.cut or request.stalled is not None
+            return {"type": "http.request", "body": piece, "more_body": more}
+        if request.stalled is not None:
+            request.stalled.set()
+            await asyncio.Event().wait()
         if left == 0 and not request.cut:
             left -= 1
             if not request.pieces:
@@ -332,7 +329,7 @@ def open_service(
     }
     settings = validate(document, assemble_settings(plugins), plugins)
     place = DatabasePlace(path=directory / "state.db") if state else None
-    with _captured_log() as logged, _running_loop(logged) as loop:
+    with captured_log() as logged, _running_loop(logged) as loop:
         app = create_app(settings, plugins, database=place)
         signer = Signer(host=HOST.decode(), access_key=ACCESS_KEY, secret_key=SECRET_KEY)
         service = Service(app, memory, logged, loop, None if open_to_everybody else signer)
@@ -357,45 +354,10 @@ def _running_loop(logged: Logged) -> Iterator[asyncio.AbstractEventLoop]:
             thread.join()
 
 
-class _Handler(logging.Handler):
-    def __init__(self, logged: Logged) -> None:
-        super().__init__(logging.WARNING)
-        self._logged = logged
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._logged.lines.append(record.getMessage())
-
-
-@contextmanager
-def _captured_log() -> Iterator[Logged]:
-    """Collect what structlog and the standard library log, from warnings on."""
-    logged = Logged()
-
-    def keep(_logger: object, _method: str, event: Any) -> Any:
-        logged.lines.append(" ".join(f"{name}={value}" for name, value in event.items()))
-        raise structlog.DropEvent
-
-    before = structlog.get_config()
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, keep],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
-    handler = _Handler(logged)
-    logging.getLogger().addHandler(handler)
-    try:
-        yield logged
-    finally:
-        logging.getLogger().removeHandler(handler)
-        structlog.configure(**before)
-
-
 __all__ = [
     "ACCESS_KEY",
     "HOST",
     "SECRET_KEY",
-    "Logged",
     "RawAnswer",
     "RawRequest",
     "Service",

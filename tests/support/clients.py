@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from install_clients import restic_command
 from support.server import ServerProcess, clean_environment, command_path
 
 if TYPE_CHECKING:
@@ -227,6 +226,9 @@ class Restic(CommandClient):
         self.bucket = bucket
 
     def path(self) -> str:
+        # It is only needed, and on the path, where the tests of clients run.
+        from install_clients import restic_command
+
         return restic_command()
 
     def variables(self) -> Mapping[str, str]:

@@ -60,7 +60,7 @@ def _split(draw: st.DrawFn, body: bytes) -> list[bytes]:
 def _mutate_header(draw: st.DrawFn, request: RawRequest) -> RawRequest:
     headers = list(request.headers)
     value = draw(HEADER_VALUES)
-    if headers and draw(st.booleans()):
+    if draw(st.booleans()) and headers:
         at = draw(st.integers(0, len(headers) - 1))
         name, old = headers[at]
         how = draw(st.sampled_from(["value", "remove", "again", "append"]))
@@ -84,7 +84,7 @@ def _mutate_query(draw: st.DrawFn, request: RawRequest) -> RawRequest:
     value = draw(HEADER_VALUES).translate(None, _NO_TARGET)
     if draw(st.integers(0, 9)):
         value = b"".join(b"%%%02X" % byte for byte in value[:400])
-    if pieces and draw(st.booleans()):
+    if draw(st.booleans()) and pieces:
         at = draw(st.integers(0, len(pieces) - 1))
         name = pieces[at].partition(b"=")[0]
         pieces[at : at + 1] = draw(

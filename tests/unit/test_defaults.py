@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.digests import digest as checksum_of
 
 from deltaglider_core.backend_defaults import complete as _complete
 from deltaglider_core.backend_defaults import uploads as _uploads
-from deltaglider_core.backend_defaults.parts import without_parts
+from deltaglider_core.backend_defaults.assembled import without_parts
 from deltaglider_core.errors import (
     EntityTooSmall,
     InsufficientStorage,
@@ -170,8 +171,12 @@ async def test_complete_stores_the_multipart_etag(backend: MemoryBackend) -> Non
     assert info.etag == f"{hashlib.md5(raw).hexdigest()}-2"
     head = await backend.head_object("b", "k")
     assert head.metadata is not None
-    parts_text = f"1;{PART},3"
-    assert head.metadata.internal == {"form": "verbatim", "etag": info.etag, "parts": parts_text}
+    assert head.metadata.internal == {
+        "form": "verbatim",
+        "etag": info.etag,
+        "parts": f"1;{PART},3",
+        "checksum": f"crc64nvme:FULL_OBJECT:{checksum_of('crc64nvme', b''.join(contents))}",
+    }
     assert (head.metadata.headers, head.metadata.user) == (GIVEN.headers, GIVEN.user)
     assert info == replace(head, etag=info.etag, metadata=without_parts(head.metadata))
 

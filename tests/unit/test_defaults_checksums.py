@@ -163,22 +163,84 @@ async def test_what_does_not_fit_is_refused() -> None:
     )
 
 
-async def test_where_metadata_come_first() -> None:
-    """What is known before the body is kept; without that the object has no checksum."""
-    backend = Early()
-    upload_id, parts = await stored(backend, Checksum(algorithm="crc32"), late=False)
-    await backend.complete_multipart_upload("b", "k", upload_id, parts)
-    assert (await internal(backend))["checksum"].endswith(digest("crc32", WHOLE))
-    backend = Early()
-    upload_id, parts = await stored(backend, Checksum(algorithm="crc32"))
-    assert [part.checksums for part in parts] == [{}, {}, {}]
-    claimed = Checksum(algorithm="crc32", value=digest("crc32", WHOLE))
-    with pytest.raises(BadDigest):
-        await backend.complete_multipart_upload("b", "k", upload_id, parts, checksum=claimed)
-    await backend.complete_multipart_upload("b", "k", upload_id, parts)
-    found = await internal(backend)
-    assert "checksum" not in found
-    assert found["parts"] == f"1;{PART}*2,3"
+@pytest.mark.parametrize(
+    ("chosen", "whole"),
+    [
+        (Checksum(algorithm="crc32"), digest("crc32", WHOLE)),
+        (Checksum(algorithm="sha256", type="COMPOSITE"), composite("sha256", CONTENTS)),
+        (None, digest("crc64nvme", WHOLE)),
+    ],
+)
+async def test_where_metadata_come_first(chosen: Checksum | None, whole: str) -> None:
+    """Checksums in trailers come too late; the parts are hashed when they are read anyway."""
+    kind = chosen or Checksum(algorithm="crc64nvme")
+    right = replace(kind, value=whole)
+    other = digest(kind.algorithm, b"other")
+    wrong = replace(kind, value=f"{other}-3" if kind.type == "COMPOSITE" else other)
+    told = [{kind.algorithm: digest(kind.algorithm, data)} for data in CONTENTS]
+    for late in (False, True):
+        # What the client says of the parts, and of the whole; what the object then has.
+        cases: list[tuple[bool, Checksum | None]] = [(True, right), (True, None)]
+        if kind.type == "FULL_OBJECT":
+            cases += [(False, right), (False, None)]
+        for tells, claimed in cases:
+            backend = Early()
+            upload_id, parts = await stored(backend, chosen, late=late)
+            assert all(bool(part.checksums) != late for part in parts)
+            if tells:
+                parts = [replace(p, checksums=c) for p, c in zip(parts, told, strict=True)]
+                false = [*parts[:2], replace(parts[2], checksums={kind.algorithm: other})]
+                with pytest.raises(InvalidPart):
+                    await backend.complete_multipart_upload("b", "k", upload_id, false)
+            with pytest.raises(BadDigest):
+                await backend.complete_multipart_upload("b", "k", upload_id, parts, checksum=wrong)
+            assert (await backend.list_objects("b", delimiter="/")).objects == ()
+            for _ in range(2):
+                info = await backend.complete_multipart_upload(
+                    "b", "k", upload_id, parts, checksum=claimed
+                )
+                assert info.metadata is not None
+                known = not late or tells or claimed is not None
+                assert info.metadata.internal.get("checksum") == (str(right) if known else None)
+            found = await internal(backend)
+            assert found.get("checksum") == (str(right) if known else None)
+            assert found["parts"].startswith(f"1;{PART}*2,3")
+            assert (";" in found["parts"][2:]) == (chosen is not None and (tells or not late))
+
+
+@pytest.mark.parametrize("kind", [MemoryBackend, Early])
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        Checksum(algorithm="crc32", value=digest("crc32", WHOLE)),
+        Checksum(algorithm="crc32", type="COMPOSITE", value=composite("crc32", CONTENTS)),
+        Checksum(algorithm="sha256", type="COMPOSITE", value=composite("sha256", CONTENTS)[:-2]),
+    ],
+)
+async def test_parts_of_which_nothing_is_known(
+    kind: type[MemoryBackend], claimed: Checksum
+) -> None:
+    """An upload without a choice, parts without checksums: the claim says what to compute."""
+    backend = kind()
+    await backend.create_bucket("b")
+    upload_id = await backend.create_multipart_upload("b", "k", metadata=ObjectMetadata())
+    parts = []
+    for number, data in enumerate(CONTENTS, 1):
+        part = await backend.upload_part("b", "k", upload_id, number, body(data), size=len(data))
+        assert part.checksum is None
+        parts.append(CompletedPart(part_number=number, etag=part.etag))
+    impossible = Checksum(algorithm="sha256", value=digest("sha256", WHOLE))
+    short = replace(claimed, value=digest(claimed.algorithm, CONTENTS[0]))
+    for wrong in (short, impossible):
+        with pytest.raises(BadDigest):
+            await backend.complete_multipart_upload("b", "k", upload_id, parts, checksum=wrong)
+    if claimed.type == "COMPOSITE":
+        miscounted = replace(claimed, value=claimed.value.partition("-")[0] + "-2")
+        with pytest.raises(BadDigest):
+            await backend.complete_multipart_upload("b", "k", upload_id, parts, checksum=miscounted)
+    await backend.complete_multipart_upload("b", "k", upload_id, parts, checksum=claimed)
+    value = claimed.value.partition("-")[0] + ("-3" if claimed.type == "COMPOSITE" else "")
+    assert (await internal(backend))["checksum"] == str(replace(claimed, value=value))
 
 
 @pytest.mark.parametrize(
@@ -209,4 +271,5 @@ async def test_damaged_checksums_count_as_none() -> None:
     assert [part.checksum is None for part in page.parts] == [True, False, False]
     parts = [CompletedPart(part_number=p.part_number, etag=p.etag) for p in page.parts]
     await backend.complete_multipart_upload("b", "k", upload_id, parts)
-    assert "checksum" not in await internal(backend)
+    expected = f"crc64nvme:FULL_OBJECT:{digest('crc64nvme', WHOLE)}"
+    assert (await internal(backend))["checksum"] == expected

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from support.certificates import Authority, Pair
@@ -86,6 +88,31 @@ def test_other_forms_of_the_same(good: Pair, authority: Authority, tmp_path: Pat
     for number, (cert, key) in enumerate(forms):
         assert read_certificate(cert, key).names == ("localhost", "127.0.0.1"), number
         assert main(["config", "lint", configured(tmp_path, cert, key)]) == 0, number
+
+
+def test_names_that_cannot_be_read_are_none(good: Pair, tmp_path: Path) -> None:
+    """OpenSSL serves it; clients will not trust it, which is what the operator is told."""
+    cert, key = good.write(tmp_path)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    start = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(good.key.public_key())
+        .serial_number(1)
+        .not_valid_before(start - DAY)
+        .not_valid_after(start + 90 * DAY)
+        .add_extension(names, critical=False)
+        .add_extension(x509.IssuerAlternativeName(list(names)), critical=False)
+        .sign(good.key, hashes.SHA256())
+    )
+    # The builder makes none with the same extension twice: rename that of the issuer.
+    der = built.public_bytes(Encoding.DER).replace(b"\x55\x1d\x12", b"\x55\x1d\x11")
+    write(cert, ssl.DER_cert_to_PEM_cert(der).encode())
+    found = read_certificate(cert, key)
+    assert found.names == ()
+    assert any("names no host" in line for line in found.warnings(start))
 
 
 # --- what is refused ------------------------------------------------------------------------

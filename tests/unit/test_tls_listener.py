@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import pickle
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -16,13 +18,18 @@ from typing import Any
 
 import pytest
 import uvicorn
+from prometheus_client import CollectorRegistry
 from support.certificates import Authority, Pair
+from support.eventually import eventually
 from uvicorn.server import ServerState
 
 from deltaglider_core import tls as module
+from deltaglider_core import tls_listener
 from deltaglider_core.certificate import Certificate, read_certificate
 from deltaglider_core.errors import ConfigurationError
 from deltaglider_core.http_protocol import BoundedHttpProtocol
+from deltaglider_core.limits import STATE_KEY, Limits
+from deltaglider_core.settings import AdvancedSettings
 from deltaglider_core.tls import HEADERS, ServerTls, TlsLoop
 
 SECONDS = 10.0
@@ -81,12 +88,17 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(tls: ServerTls | None) -> AsyncIterator[int]:
+async def serving(
+    tls: ServerTls | None,
+    limits: Limits | None = None,
+    *,
+    protocol: type[BoundedHttpProtocol] = Protocol,
+) -> AsyncIterator[int]:
     """A port where the protocol of the service is spoken."""
     factory = None if tls is None else tls.context
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -97,16 +109,18 @@ async def serving(tls: ServerTls | None) -> AsyncIterator[int]:
     config.load()
     state = ServerState()
     state.default_headers = config.encoded_headers
+    shared = {} if limits is None else {STATE_KEY: limits}
+    listener = socket.create_server(("127.0.0.1", 0))
     server = await asyncio.get_running_loop().create_server(
-        lambda: Protocol(config=config, server_state=state, app_state={}),
-        "127.0.0.1",
-        0,
+        lambda: protocol(config=config, server_state=state, app_state=shared),
+        sock=listener,
         ssl=config.ssl,
     )
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield listener.getsockname()[1]
     finally:
         server.close()
+        await server.wait_closed()
 
 
 def client(authority: Authority) -> ssl.SSLContext:
@@ -266,6 +280,118 @@ async def test_a_handshake_that_does_not_come(
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), SECONDS) == b""
         writer.close()
+
+
+@on_our_loop
+async def test_handshakes_are_bounded_as_connections_are(
+    tls: ServerTls, authority: Authority
+) -> None:
+    registry = CollectorRegistry()
+    limits = Limits(AdvancedSettings(max_connections=2), registry)
+    async with serving(tls, limits) as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for refused in (1, 2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), SECONDS / 2) == b""
+            writer.close()
+            sample = "deltaglider_http_refusals_total"
+            assert registry.get_sample_value(sample, {"limit": "connections"}) == refused
+        assert not any(reader.at_eof() for reader, _ in silent)
+        silent[0][1].close()
+        found: list[bytes] = []
+
+        async def served() -> bool:
+            try:
+                streams = await connect(port, client(authority))
+                found.append(await ask(streams))
+                streams[1].close()
+            except (ssl.SSLError, OSError):
+                return False
+            return True
+
+        await eventually(served, "who has left makes room")
+        # A handshake that has ended well is none any more.
+        found.clear()
+        for _ in range(3):
+            await eventually(served, "a new one is served")
+        assert [answer[-5:] for answer in found] == [b"https"] * 3
+        silent[1][1].close()
+
+
+@on_our_loop
+async def test_connections_are_as_the_loop_makes_them(tls: ServerTls, authority: Authority) -> None:
+    made: list[asyncio.Transport] = []
+
+    class Noted(Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            made.append(transport)
+            super().connection_made(transport)
+
+    async with serving(tls, protocol=Noted) as port:
+        streams = await connect(port, client(authority))
+        assert (await ask(streams)).endswith(b"https")
+        (transport,) = made
+        own = transport.get_extra_info("socket")
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert own.getsockname()[1] == port
+        assert transport.get_extra_info("peername") == streams[1].get_extra_info("sockname")
+        streams[1].close()
+        await eventually(lambda: own.fileno() == -1, "its descriptor is closed")
+
+
+@on_our_loop
+async def test_no_descriptor_is_left_for_a_connection(
+    tls: ServerTls, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_listener, "RETRY_SECONDS", 0.05)
+    failures = [OSError(errno.EMFILE, "Too many open files"), ConnectionAbortedError()]
+    real = socket.socket.accept
+
+    def accept(self: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    async with serving(tls) as port:
+        streams = await connect(port, client(authority))
+        assert (await ask(streams)).endswith(b"https")
+        assert failures == []
+        streams[1].close()
+
+
+@on_our_loop
+async def test_handshakes_end_with_the_server(tls: ServerTls) -> None:
+    async with serving(tls) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01")
+        await writer.drain()
+        another = await asyncio.open_connection("127.0.0.1", port)
+    for stream in (reader, another[0]):
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(stream.read(), SECONDS / 2) == b""
+    writer.close()
+    another[1].close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+@on_our_loop
+async def test_a_listener_is_a_server_of_its_loop(tls: ServerTls) -> None:
+    loop = asyncio.get_running_loop()
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = await loop.create_server(Protocol, sock=listener, ssl=tls.context())
+    assert server.get_loop() is loop
+    assert server.is_serving()
+    forever = asyncio.create_task(server.serve_forever())
+    await asyncio.sleep(0)
+    forever.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await forever
+    assert not server.is_serving()
+    assert listener.fileno() == -1
+    server.close()  # once more does nothing
 
 
 @on_our_loop

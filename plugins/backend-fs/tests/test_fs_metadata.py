@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,9 @@ from deltaglider_core.interfaces.storage import ObjectMetadata
 SMALL = ObjectMetadata(
     headers={"content-type": "text/plain"}, user={"ünï": "cödé \ud83d"}, internal={"write-id": "1"}
 )
+TABLE = "1;5242880*9999,1;sha256:" + "x" * 420_000
+LONG = replace(SMALL, internal={"write-id": "1", "parts": TABLE, "etag": "e"}, tags={"a": "1"})
+SHORT = replace(LONG, internal={"write-id": "1", "etag": "e"})
 LARGE = ObjectMetadata(user={"k": "v" * 90_000}, internal={"write-id": "1"})
 
 
@@ -29,6 +35,88 @@ async def test_round_trip(store: Any, metadata: ObjectMetadata) -> None:
     page = await store.backend.list_objects("bkt")
     assert page.objects == [info]
     assert len(store.left_over()) == (metadata is LARGE)
+
+
+async def test_long_internal_values_are_not_listed(store: Any) -> None:
+    """Nor read for a listing: they are in the second line of the metadata file."""
+    info = await store.put("k", b"x", metadata=LONG)
+    assert info.metadata == LONG
+    (path,) = store.left_over()
+    first, second = path.read_bytes().split(b"\n")
+    assert len(first) < 400
+    assert json.loads(first)["long"] == ["parts"]
+    assert json.loads(second) == {"internal": {"parts": TABLE}}
+    assert (await store.backend.head_object("bkt", "k")).metadata == LONG
+    async with await store.backend.get_object("bkt", "k") as reader:
+        assert reader.info.metadata == LONG
+    (listed,) = (await store.backend.list_objects("bkt")).objects
+    assert listed == replace(info, metadata=SHORT)
+    copied = await store.backend.copy_object("bkt", "k", "bkt", "copy")
+    assert copied.metadata == LONG
+    # Also where the file system has room for them in the attribute.
+    limit = replace(SMALL, internal={"at": "x" * 4096})
+    await store.put("k", b"x", metadata=replace(SMALL, internal={"above": "x" * 4097}))
+    assert len(store.left_over()) == 2
+    await store.put("k", b"x", metadata=limit)
+    (listed,) = (await store.backend.list_objects("bkt", prefix="k")).objects
+    assert listed.metadata == limit
+
+
+async def test_metadata_files_of_earlier_versions(store: Any) -> None:
+    """All in one line; still read, and listed alike."""
+    info = await store.put("k", b"x", metadata=LONG)
+    (path,) = store.left_over()
+    fields = {"headers": LONG.headers, "user": LONG.user, "internal": LONG.internal}
+    path.write_text(json.dumps({"v": 1, **fields, "tags": LONG.tags}))
+    assert await store.backend.head_object("bkt", "k") == info
+    (listed,) = (await store.backend.list_objects("bkt")).objects
+    assert listed.metadata == SHORT
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        None,
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"internal":{}}',
+        b'{"internal":{"parts":1}}',
+        b'{"internal":{"parts":"x","more":"x"}}',
+    ],
+)
+async def test_damaged_long_values_are_an_error(store: Any, second: bytes | None) -> None:
+    await store.put("k", b"x", metadata=LONG)
+    (path,) = store.left_over()
+    first = path.read_bytes().split(b"\n")[0]
+    path.write_bytes(first if second is None else first + b"\n" + second)
+    with pytest.raises(IntegrityError):
+        await store.backend.head_object("bkt", "k")
+    (listed,) = (await store.backend.list_objects("bkt")).objects
+    assert listed.metadata == SHORT
+
+
+async def test_a_listing_of_large_tables_is_small(store: Any) -> None:
+    """200 objects with tables of 420 KB each, 80 MB in all."""
+    for number in range(200):
+        await store.put(f"{number:03}", b"x", metadata=LONG)
+    before = _bytes_read()
+    tracemalloc.start()
+    try:
+        page = await store.backend.list_objects("bkt")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    read = _bytes_read() - before
+    assert [info.metadata for info in page.objects] == [SHORT] * 200
+    assert peak < 4 * 1024**2
+    assert read < 8 * 1024**2
+
+
+def _bytes_read() -> int:
+    """By this process, from files and caches alike."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 async def test_sidecar_goes_with_its_object(store: Any) -> None:

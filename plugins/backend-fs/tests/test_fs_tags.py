@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 
 from deltaglider_backend_fs import tagging, xattrs
-from deltaglider_core.errors import InsufficientStorage, IntegrityError, NoSuchKey
+from deltaglider_core.errors import (
+    AccessDenied,
+    InsufficientStorage,
+    IntegrityError,
+    InternalError,
+    NoSuchKey,
+)
 from deltaglider_core.interfaces.storage import ObjectMetadata
 
 TAGS = {"team": "ü 1", "empty": ""}
 LARGE_TAGS = {f"{number}" + "k" * 127: "v" * 256 for number in range(10)}
 GIVEN = ObjectMetadata(headers={"content-type": "a/b"}, user={"u": "1"}, internal={"write-id": "1"})
 LARGE = ObjectMetadata(user={"k": "v" * 90_000}, internal={"write-id": "1"})
+LONG = replace(GIVEN, internal={"write-id": "1", "parts": "1;" + "5," * 100_000})
 
 
 def attribute(path: Any) -> dict[str, Any]:
@@ -26,7 +33,7 @@ def attribute(path: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("given", [GIVEN, LARGE], ids=["attribute", "sidecar"])
+@pytest.mark.parametrize("given", [GIVEN, LARGE, LONG], ids=["attribute", "sidecar", "long"])
 async def test_the_file_stays_as_it_is(store: Any, given: ObjectMetadata) -> None:
     before = await store.put("k", b"data", metadata=given)
     await store.put("k/below", b"x")  # the object is now in a folder of its name
@@ -75,6 +82,27 @@ async def test_files_of_others(store: Any) -> None:
     info = await store.backend.set_object_tags("bkt", "k", TAGS)
     assert info == replace(changed, metadata=replace(GIVEN, internal={}, tags=TAGS))
     assert info.etag == changed.etag
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+async def test_files_that_others_have_locked(
+    store: Any, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Readable, and not to be written to by this process (EPERM: marked as immutable)."""
+    (store.path / "foreign").write_bytes(b"data")
+
+    def denied(*arguments: Any) -> None:
+        raise OSError(number, "denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "setxattr", denied)
+        with pytest.raises(AccessDenied, match="x-amz-tagging"):
+            await store.backend.set_object_tags("bkt", "foreign", TAGS)
+        # Where the file is ours this is a fault of the storage.
+        with pytest.raises(InternalError):
+            await store.put("own", b"x", metadata=GIVEN)
+    assert (await store.backend.head_object("bkt", "foreign")).metadata == ObjectMetadata()
+    assert store.left_over() == []
 
 
 async def test_damage_stays_visible(store: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.digests import digest
 from support.recorded_write import RecordedWrite, writing
 
 from deltaglider_core.errors import ServiceUnavailable
@@ -227,7 +228,12 @@ async def test_a_rewrite_is_alone_while_it_commits(world: World, wrapped: bool) 
     )
     assert info.metadata is not None
     parts = PartTable(sizes=[info.size]).to_text()
-    assert info.metadata.internal == {"write-id": WRITE_ID, "parts": parts}
+    checksum = f"crc64nvme:FULL_OBJECT:{digest('crc64nvme', sent)}"
+    assert info.metadata.internal == {
+        "write-id": WRITE_ID,
+        "parts": parts,
+        "checksum": checksum,
+    }
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

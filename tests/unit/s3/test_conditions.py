@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaglider_core.errors import InvalidArgument, NotImplementedS3, PreconditionFailed, S3Error
-from deltaglider_core.interfaces.storage import Condition
+from deltaglider_core.interfaces.storage import Condition, ObjectInfo
 from deltaglider_core.s3.conditions import (
     check_copy_source,
     check_read,
@@ -212,6 +212,10 @@ TIME, SIZE = "x-amz-if-match-last-modified-time", "x-amz-if-match-size"
         ({SIZE: "0"}, Condition(size=0)),
         ({TIME: SAME}, Condition(last_modified=MODIFIED.replace(microsecond=0))),
         (
+            {TIME: "2026-01-02T03:04:05.250Z"},
+            Condition(last_modified=MODIFIED.replace(microsecond=0)),
+        ),
+        (
             {"if-match": ETAG, SIZE: "1", TIME: SAME},
             Condition(if_match=ETAG, size=1, last_modified=MODIFIED.replace(microsecond=0)),
         ),
@@ -219,6 +223,19 @@ TIME, SIZE = "x-amz-if-match-last-modified-time", "x-amz-if-match-size"
 )
 def test_conditions_of_deletes(headers: dict[str, str], expected: Condition | None) -> None:
     assert delete_condition(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("microsecond", "holds"), [(0, True), (MODIFIED.microsecond, True), (678902, False)]
+)
+def test_dates_with_a_fraction_are_exact(microsecond: int, holds: bool) -> None:
+    present = ObjectInfo(key="k", size=1, etag=ETAG, last_modified=MODIFIED)
+    condition = Condition(last_modified=MODIFIED.replace(microsecond=microsecond))
+    if holds:
+        condition.check(present)
+    else:
+        with pytest.raises(PreconditionFailed):
+            condition.check(present)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from deltaglider_core.context import RequestContext, S3Request
 from deltaglider_core.errors import (
     AccessForbidden,
+    BadRequest,
     NoSuchBucketConfiguration,
     NotImplementedS3,
     ServiceUnavailable,
@@ -129,3 +130,25 @@ async def test_an_origin_that_no_header_can_carry(pipeline: Pipeline) -> None:
     asked = request(bucket="bucket", headers={"origin": "https://a\nb"})
     answer = cors.with_cors_headers(asked, known, S3Response())
     assert answer.headers == {"Vary": cors.VARY}
+
+
+async def test_how_many_headers_a_page_may_ask_for(pipeline: Pipeline) -> None:
+    document = DOCUMENT.replace("</CORSRule>", "<AllowedHeader>*</AllowedHeader></CORSRule>")
+    known = with_configurations(pipeline, Fixed(document))
+
+    async def ask(names: str) -> S3Response:
+        headers = {**PREFLIGHT.headers, "access-control-request-headers": names}
+        return await cors.cors_preflight(context(known, replace(PREFLIGHT, headers=headers)))
+
+    most = [f"x-{number}" for number in range(cors.MAX_REQUESTED_HEADERS)]
+    answer = await ask(",".join(most))
+    assert answer.headers["Access-Control-Allow-Headers"] == ", ".join(most)
+    # Each once, in the order of the request.
+    answer = await ask("X-B, x-a,,X-A , x-b")
+    assert answer.headers["Access-Control-Allow-Headers"] == "x-b, x-a"
+    for names in ([*most, "x-more"], ["a"] * 30_000, [""] * 30_000, [*most, "in valid"]):
+        with pytest.raises(AccessForbidden, match="not allowed") as caught:
+            await ask(",".join(names))
+        assert caught.value.fields == {"Method": "GET", "ResourceType": "BUCKET"}
+    with pytest.raises(BadRequest, match='"x-a, in valid" contains invalid character'):
+        await ask("x-a, in valid")

@@ -138,11 +138,32 @@ def test_origins(pattern: str, origin: str, expected: bool) -> None:
         (("Content-Type",), ("content-TYPE",), True),
         (("x-amz-*", "range"), ("X-Amz-Date", "Range"), True),
         (("x-amz-*",), ("X-Amz-Date", "Range"), False),
+        (("x-*-b", "X-*-A"), ("x-1-a", "X-2-B", "x--a"), True),
+        (("x-*-b",), ("x-b",), False),
+        (("*-Id",), ("my-id", "-ID"), True),
+        (("*-id",), ("id",), False),
     ],
 )
 def test_headers(patterns: tuple[str, ...], names: tuple[str, ...], expected: bool) -> None:
     rule = CorsRule(methods=("GET",), origins=("*",), headers=patterns)
     assert rule.admits("http://a", "GET", names) is expected
+
+
+def test_patterns_are_read_once_per_rule() -> None:
+    """Anybody may ask, so the costs must not be names times patterns of the largest document."""
+
+    class Counted(str):
+        calls = 0
+
+        def lower(self) -> str:
+            Counted.calls += 1
+            return str(self).lower()
+
+    patterns = [Counted(f"x-header-{number}") for number in range(1_000)]
+    rule = CorsRule(methods=("GET",), origins=("*",), headers=patterns)
+    for _ in range(10):
+        assert rule.admits("http://a", "GET", [f"X-Header-{number}" for number in range(100)])
+    assert Counted.calls <= len(patterns)
 
 
 words = st.text(alphabet="aB-*&<\u00fc\x0b ", max_size=4)

@@ -94,15 +94,21 @@ async def test_a_thread_that_hangs_holds_the_exchange_but_not_the_answer(
         return DONE
 
     exchange = Sender().exchange()
+    # Neither the end of the answer nor that of the exchange gives its place to another request.
+    exchange.place.callback(lambda: places.append(ended))
+    places: list[bool] = []
     with pytest.raises(GatewayTimeout):
         await answer_in_time(work(), exchange, SECONDS)
+    await exchange.place.aclose()
     closing = asyncio.create_task(exchange.close())
     await asyncio.wait({closing}, timeout=0.05)
     assert not closing.done()
     assert not ended
+    assert places == []
     hanging.set()
     await asyncio.wait_for(closing, 10)
     assert ended
+    assert places == [True]
 
 
 async def test_the_stream_of_a_late_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.asgi import RawRequest
 from support.fuzz_bases import BASES, honest
@@ -61,12 +61,14 @@ def test_honest_requests(world: World) -> None:
 
 
 @given(st.sampled_from(sorted(BASES)).flatmap(spoilt))
-@fuzz_settings(400)
+@example(RawRequest(path=b"/fuzzed", query=b"prefix=\x80"))
+@example(RawRequest(path=b"/_/stats", query=b"bucket=\xff"))
+@fuzz_settings(120)
 def test_spoilt_requests(world: World, request: RawRequest) -> None:
     world.try_out(request)
 
 
 @given(st.sampled_from(WITH_BODY).flatmap(spoilt_body))
-@fuzz_settings(250)
+@fuzz_settings(80)
 def test_spoilt_bodies(world: World, request: RawRequest) -> None:
     world.try_out(request)

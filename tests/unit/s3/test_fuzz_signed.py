@@ -47,6 +47,13 @@ def refused(answer: RawAnswer) -> None:
     assert 400 <= answer.status < 500 or answer.status == 501, (answer.status, answer.body)
 
 
+def test_without_a_fault_no_signature_is_refused(world: World) -> None:
+    for operation in OPERATIONS:
+        for base in BASES[operation]:
+            answer = world.try_out(world.service.signed(world.filled(honest(base))))
+            assert answer.status not in (401, 403), (operation, answer)
+
+
 # --- one fault ------------------------------------------------------------------------------
 
 
@@ -136,7 +143,7 @@ FAULTS: Sequence[Callable[[RawRequest, int], RawRequest]] = (
 
 
 @given(bases(), st.sampled_from(FAULTS), st.integers(0, 400))
-@fuzz_settings(300)
+@fuzz_settings(150)
 def test_one_fault(
     world: World, request: RawRequest, fault: Callable[[RawRequest, int], RawRequest], at: int
 ) -> None:
@@ -188,7 +195,7 @@ def chunked(world: World, target: str, *, trailer: bool) -> tuple[RawRequest, Si
 
 
 @given(st.data(), st.sampled_from(["part", "plain", "app.zip"]), st.booleans())
-@fuzz_settings(150)
+@fuzz_settings(60)
 def test_spoilt_chunks(world: World, data: st.DataObject, where: str, trailer: bool) -> None:
     """Either the body is refused, or what is stored is what was signed."""
     target = f"/fuzzed/{where}"

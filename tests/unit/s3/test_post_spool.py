@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deltaglider_core.errors import IncompleteBody, SlowDown
+from deltaglider_core.s3 import form_spool
 from deltaglider_core.s3.form_spool import whole_file
 from deltaglider_core.s3.payload import BLOCK_BYTES
 from deltaglider_core.services import Spool
@@ -45,10 +46,54 @@ async def test_a_large_file(spool: Spool, chunk_size: int, size: int) -> None:
         assert await take(source) == b"", "it was read to its end before"
         (path,) = files(spool)
         assert path.stat().st_size == size
-        assert spool.used_bytes == size
+        assert spool.used_bytes == size, "and nobody who claimed more gets it"
         assert await take(file.body) == DATA[:size]
     assert files(spool) == []
     assert spool.used_bytes == 0
+
+
+async def test_what_is_reserved_follows_what_has_come(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A length costs nothing to claim, so it must not keep others out."""
+    monkeypatch.setattr(form_spool, "STEP_BYTES", 2 * BLOCK_BYTES)
+    claimed = spool.max_bytes
+    came, reserved = 0, []
+
+    async def source() -> AsyncIterator[bytes]:
+        nonlocal came
+        async for piece in body(DATA, chunk_size=100_000):
+            reserved.append((came, spool.used_bytes))
+            came += len(piece)
+            yield piece
+
+    async with whole_file(source(), spool, most=claimed) as file:
+        assert await take(file.body) == DATA
+    assert reserved[-1][1] > BLOCK_BYTES
+    for size, held in reserved:
+        assert held <= size + min(2 * BLOCK_BYTES, max(size, BLOCK_BYTES))
+        # What is on disk is within it.
+        assert held >= size // BLOCK_BYTES * BLOCK_BYTES - BLOCK_BYTES
+    assert spool.used_bytes == 0
+
+
+async def test_room_that_another_takes_meanwhile(spool: Spool) -> None:
+    taken = []
+
+    async def source() -> AsyncIterator[bytes]:
+        async for piece in body(DATA, chunk_size=100_000):
+            yield piece
+            if spool.used_bytes and not taken:
+                taken.append(spool.try_reserve(spool.max_bytes - spool.used_bytes))
+                assert taken[0] is not None
+
+    with pytest.raises(SlowDown, match="spool_max_bytes"):
+        async with whole_file(source(), spool, most=len(DATA) + 1000):
+            raise AssertionError("there is no room")
+    assert files(spool) == []
+    (lease,) = taken
+    assert lease is not None
+    assert spool.used_bytes == lease.size
 
 
 async def test_nothing_is_left_of_a_broken_one(spool: Spool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from support.eventually import eventually
 
 from deltaglider_core.errors import IncompleteBody, RequestTimeout
 from deltaglider_core.s3.wire import ClientDisconnected, Exchange, Pace
@@ -116,6 +117,26 @@ async def test_client_that_is_slow_but_keeps_its_pace_goes_on() -> None:
         assert await anext(body) == b"x" * 10
 
 
+async def test_a_client_that_is_faster_than_its_pace_goes_on_however_it_cuts_its_body() -> None:
+    # Each piece is less than the bytes that are counted, and comes in little more than half of
+    # the time.
+    client = Client(0.55, *[9] * 3)
+    body = client.exchange(CHUNKED, pace=Pace(seconds=1.0, min_bytes=10)).body
+    for _ in range(3):
+        assert await anext(body) == b"x" * 9
+
+
+async def test_what_was_sent_in_time_buys_no_more_than_the_usual_time() -> None:
+    server = Server([request(b"x" * 10_000, more=True)])
+    body = server.exchange(CHUNKED, pace=Pace(seconds=0.05, min_bytes=10)).body
+    await anext(body)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(RequestTimeout):
+        await anext(body)
+    # The allowance of ten thousand bytes would be fifty seconds.
+    assert 0.04 < asyncio.get_running_loop().time() - started < 10
+
+
 async def test_a_slow_service_is_not_the_clients_fault() -> None:
     client = Client(0, *[1] * 8)
     body = client.exchange(CHUNKED, pace=Pace(seconds=0.1, min_bytes=100)).body
@@ -138,6 +159,50 @@ async def test_connection_ends_after_an_answer_to_an_unread_body() -> None:
     assert exchange.body.finished
     assert exchange.status == 403
     assert exchange.sent_bytes == len(b"refused")
+
+
+async def test_the_place_is_free_before_the_unread_body_is_waited_for() -> None:
+    server = Server()
+    exchange = server.exchange(CHUNKED)
+    left: list[str] = []
+    exchange.place.callback(left.append, "place")
+    exchange.resources.callback(left.append, "resources")
+    await exchange.send(START)
+    await exchange.send({"type": "http.response.body", "body": b"ref", "more_body": True})
+    assert left == []
+    lingering = asyncio.create_task(exchange.send(last(b"used")))
+    await eventually(lambda: server.received == 1, "the rest of the body is waited for")
+    assert left == ["place"]
+    assert server.sent[-1]["body"] == b"used"
+    lingering.cancel()
+    await exchange.close()
+    assert left == ["place", "resources"]
+
+
+async def test_a_place_that_is_held_outlasts_the_answer() -> None:
+    exchange = Server([request(b"data")]).exchange(CHUNKED)
+    left: list[str] = []
+    exchange.place.callback(left.append, "place")
+    exchange.hold_place()
+    exchange.resources.callback(left.append, "work")
+    await exchange.send(START)
+    await exchange.send(last(b"late"))
+    assert left == []
+    await exchange.close()
+    assert left == ["work", "place"]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_the_place_is_given_back_once(answered: bool) -> None:
+    exchange = Server().exchange()
+    left: list[str] = []
+    exchange.place.callback(left.append, "place")
+    if answered:
+        await exchange.send(START)
+        await exchange.send(last(b"answer"))
+        assert left == ["place"]
+    await exchange.close()
+    assert left == ["place"]
 
 
 async def test_connection_stays_after_an_answer_to_a_read_body() -> None:

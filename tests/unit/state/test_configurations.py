@@ -10,7 +10,12 @@ from sqlalchemy import Connection
 from support.layers import BUCKET, Node, StoreBackend, open_node
 from support.state import OpenDatabase, put_fact
 
-from deltaglider_core.errors import NoSuchBucket, ReplayedRequest, ServiceUnavailable
+from deltaglider_core.errors import (
+    BucketNotEmpty,
+    NoSuchBucket,
+    ReplayedRequest,
+    ServiceUnavailable,
+)
 from deltaglider_core.origin import Signature, origin
 from deltaglider_core.state import configurations, migrate
 from deltaglider_core.state.bucket_registry import (
@@ -102,15 +107,46 @@ async def test_a_bucket_that_somebody_else_has_replaced(nodes: tuple[Node, Node]
 
 
 async def test_a_bucket_that_is_being_deleted(nodes: tuple[Node, Node]) -> None:
+    """It may turn out not to be empty: what it has still counts, in all processes."""
+    one, other = nodes
+    kept = one.state.configurations
+    await kept.put(BUCKET, "cors", "<a/>")
+    await one.put("k")
+    seen: list[object] = []
+
+    async def look(**_: object) -> None:
+        for node in nodes:
+            await node.state.snapshots.refresh()
+            seen.append(node.state.configurations.current(BUCKET, "cors"))
+            seen.append(await node.state.configurations.get(BUCKET, "cors"))
+        with pytest.raises(ServiceUnavailable, match="created or deleted"):
+            await kept.put(BUCKET, "cors", None)
+
+    one.backend.before("delete_bucket", look)
+    with pytest.raises(BucketNotEmpty):
+        await one.layer.delete_bucket(BUCKET)
+    assert seen == ["<a/>"] * 4
+    assert await kept.get(BUCKET, "cors") == "<a/>"
+    assert await other.state.configurations.get(BUCKET, "cors") == "<a/>"
+    await kept.put(BUCKET, "cors", None)
+    assert await kept.get(BUCKET, "cors") is None
+
+
+async def test_a_bucket_that_was_deleted(nodes: tuple[Node, Node]) -> None:
+    """Its rows stay for a while, and show nobody anything."""
     node, kept = nodes[0], nodes[0].state.configurations
     await kept.put(BUCKET, "cors", "<a/>")
     (number,) = node.state.snapshots.current().buckets
 
-    await node.state.database.write(lambda c: set_state(c, number, "deleting"), scope=number)
-    with pytest.raises(ServiceUnavailable, match="created or deleted"):
-        await kept.put(BUCKET, "cors", None)
-    await node.state.database.write(lambda c: set_state(c, number, "active"), scope=number)
-    assert await kept.get(BUCKET, "cors") == "<a/>"
+    def settled(connection: Connection) -> None:
+        set_state(connection, number, "deleted")
+        changed(connection)
+
+    await node.state.database.write(settled, scope=number)
+    for process in nodes:
+        await process.state.snapshots.refresh()
+        assert process.state.configurations.current(BUCKET, "cors") is None
+        assert await process.state.configurations.get(BUCKET, "cors") is None
 
 
 async def test_a_signature_changes_something_once(nodes: tuple[Node, Node]) -> None:

@@ -16,9 +16,13 @@ from deltaglider_core.errors import (
     QuotaExceeded,
     ReplayedRequest,
     ServiceUnavailable,
+    SlowDown,
 )
+from deltaglider_core.interfaces.storage import ObjectMetadata
 from deltaglider_core.interfaces.writes import current_write
 from deltaglider_core.origin import Signature, origin
+from deltaglider_core.state import writes
+from deltaglider_core.state.kinds import keeps_off
 from deltaglider_core.state.place import DatabasePlace
 from deltaglider_core.state.tables import intents, signatures
 
@@ -145,6 +149,104 @@ async def test_no_rewrite_in_place_beside_tags(node: Node) -> None:
     assert await node.pending() == 0
     assert [kind for kind, _ in await node.events()] == ["ObjectCreated", "ObjectCreated"]
     await node.check_sums()
+
+
+# --- beside a copy of the object onto itself --------------------------------------------------
+
+
+async def restate(node: Node) -> None:
+    given = ObjectMetadata(user={"new": "1"})
+    await node.layer.copy_object(BUCKET, "k", BUCKET, "k", metadata=given)
+
+
+async def test_tags_wait_for_a_copy_onto_itself(node: Node) -> None:
+    """The copy takes the tags over that it read: others that came between would be lost."""
+    order: list[str] = []
+    running: list[asyncio.Task[Any]] = []
+
+    async def during(**_: Any) -> None:
+        running.append(asyncio.create_task(node.layer.set_object_tags(BUCKET, "k", TAGS)))
+        await asyncio.sleep(0.1)  # it polls, and has had its chance several times over
+        order.append("copied")
+
+    node.backend.before("set_object_tags", lambda **_: order.append("tags"))
+    node.backend.before("put_object", during)
+    await restate(node)
+    await asyncio.gather(*running)
+    assert order == ["copied", "tags"]
+    assert await tags(node) == TAGS
+    assert await node.pending() == 0
+    await node.check_sums()
+
+
+async def test_a_copy_onto_itself_waits_for_tags(node: Node) -> None:
+    order: list[str] = []
+    running: list[asyncio.Task[Any]] = []
+
+    async def during(**_: Any) -> None:
+        running.append(asyncio.create_task(restate(node)))
+        await asyncio.sleep(0.1)
+        order.append("tags")
+
+    node.backend.before("get_object", lambda **_: order.append("copied"))
+    node.backend.before("set_object_tags", during)
+    await node.layer.set_object_tags(BUCKET, "k", TAGS)
+    await asyncio.gather(*running)
+    assert order == ["tags", "copied"]
+    assert await node.pending() == 0
+    assert await node.events() == [("ObjectCreated", "k"), ("ObjectCopied", "k")]
+    await node.check_sums()
+
+
+async def test_nothing_else_waits_for_a_copy_onto_itself(node: Node) -> None:
+    async def during(*, key: str, **_: Any) -> None:
+        node.backend.heal()
+        await node.put("k", b"newer")
+        await node.layer.copy_object(BUCKET, "k", BUCKET, "other")
+        await restate(node)
+        await node.layer.set_object_tags(BUCKET, "other", TAGS)
+        await node.layer.delete_object(BUCKET, "k")
+
+    node.backend.before("put_object", during)
+    async with asyncio.timeout(10):
+        await restate(node)
+    assert await node.pending() == 0
+    await node.check_sums()
+
+
+async def test_tags_do_not_wait_for_ever(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "_PATIENCE_SECONDS", 0.05)
+
+    async def during(**_: Any) -> None:
+        with pytest.raises(SlowDown, match="rewritten"):
+            await node.layer.set_object_tags(BUCKET, "k", TAGS)
+
+    node.backend.before("put_object", during)
+    await restate(node)
+    assert await tags(node) == {}
+    await node.layer.set_object_tags(BUCKET, "k", TAGS)
+    assert await tags(node) == TAGS
+    assert await node.pending() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "exclusive", "newcomer", "expected"),
+    [
+        ("tags", "open", False, "restate", True),
+        ("restate", "open", False, "tags", True),
+        ("restate", "doubt", False, "tags", True),  # it may still be carried out
+        ("restate", "recheck", False, "tags", False),
+        ("restate", "open", False, "restate", False),
+        ("tags", "open", False, "tags", False),
+        ("put", "open", False, "restate", False),
+        ("restate", "open", False, "put", False),
+        ("put", "open", True, "put", True),
+    ],
+)
+def test_who_keeps_whom_off(
+    kind: str, state: str, exclusive: bool, newcomer: str, expected: bool
+) -> None:
+    assert keeps_off(kind, state, exclusive, newcomer) is expected
 
 
 async def test_tags_whose_end_could_not_be_recorded(

@@ -13,7 +13,14 @@ from deltaglider_core.interfaces.storage import ObjectInfo, ObjectMetadata
 from .directories import Bucket, descend, open_directory
 from .oserrors import ABSENT
 from .paths import SELF, Names
-from .xattrs import Record, SidecarGone, read_metadata, read_record, substitute_etag
+from .xattrs import (
+    Record,
+    SidecarGone,
+    read_listed_metadata,
+    read_metadata,
+    read_record,
+    substitute_etag,
+)
 
 #: O_NONBLOCK: a pipe that somebody put here must not block a thread for ever.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -128,7 +135,7 @@ def read_info(bucket: Bucket, key: str, names: Names) -> ObjectInfo | None:
 
 
 def read_listed(bucket: Bucket, key: str, parent: int, name: bytes) -> ObjectInfo | None:
-    """The facts of an entry of a listing.
+    """The facts of an entry of a listing, without internal values too long for one.
 
     An object whose metadata is damaged, or that this process may not open, does not spoil the
     listing: it is shown by size and date, without metadata.
@@ -142,7 +149,7 @@ def read_listed(bucket: Bucket, key: str, parent: int, name: bytes) -> ObjectInf
             return None
         fd, facts = found
         try:
-            return info_of(bucket, key, facts, read_record(fd))
+            return info_of(bucket, key, facts, read_record(fd), listed=True)
         except SidecarGone:
             continue
         except IntegrityError:
@@ -192,8 +199,18 @@ def _etag(facts: os.stat_result, record: Record | None) -> str:
     return substitute_etag(facts)
 
 
-def info_of(bucket: Bucket, key: str, facts: os.stat_result, record: Record | None) -> ObjectInfo:
+def info_of(
+    bucket: Bucket,
+    key: str,
+    facts: os.stat_result,
+    record: Record | None,
+    *,
+    listed: bool = False,
+) -> ObjectInfo:
     """The facts of an object from those of its file and its attribute.
+
+    Args:
+        listed: For a listing, which has no long internal values.
 
     Raises:
         SidecarGone
@@ -206,14 +223,17 @@ def info_of(bucket: Bucket, key: str, facts: os.stat_result, record: Record | No
         size=facts.st_size,
         etag=_etag(facts, record),
         last_modified=from_ns(facts.st_mtime_ns),
-        metadata=_metadata(bucket, facts, record),
+        metadata=_metadata(bucket, facts, record, listed),
     )
 
 
-def _metadata(bucket: Bucket, facts: os.stat_result, record: Record | None) -> ObjectMetadata:
+def _metadata(
+    bucket: Bucket, facts: os.stat_result, record: Record | None, listed: bool
+) -> ObjectMetadata:
     if record is None:
         return ObjectMetadata()
-    metadata = read_metadata(record, bucket.fd)
+    read = read_listed_metadata if listed else read_metadata
+    metadata = read(record, bucket.fd)
     # The internal fields (an ETag, a form, a digest) describe the bytes that are gone.
     return metadata if record.describes(facts) else replace(metadata, internal={})
 

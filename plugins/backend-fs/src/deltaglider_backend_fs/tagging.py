@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deltaglider_core.errors import IntegrityError, NoSuchKey
+from deltaglider_core.errors import AccessDenied, IntegrityError, NoSuchKey
 from deltaglider_core.interfaces.storage import ObjectInfo, ObjectMetadata
 
 from .atomic import random_name
@@ -16,6 +16,7 @@ from .locks import locked, stripe_of
 from .objects import info_of, open_file
 from .paths import LOCKS, META, Names
 from .xattrs import (
+    AttributeDenied,
     Record,
     SidecarGone,
     read_metadata,
@@ -34,6 +35,7 @@ def set_tags(bucket: Bucket, key: str, names: Names, tags: Mapping[str, str]) ->
 
     Raises:
         NoSuchBucket, NoSuchKey
+        AccessDenied: A file of another program, which this process may not write to.
         IntegrityError: What is stored beside the object is damaged.
     """
     with bucket.held(fcntl.LOCK_SH):
@@ -62,6 +64,11 @@ def _set_tags(
         info = info_of(bucket, key, facts, read_record(file))
     except SidecarGone:
         raise IntegrityError("The metadata file of an object is missing.") from None
+    except AttributeDenied as error:
+        raise AccessDenied(
+            "The tags of this object cannot be changed: the server may read its file but not "
+            "write to it. Upload the object again, with the header x-amz-tagging."
+        ) from error
     finally:
         os.close(file)
     if record.sidecar:

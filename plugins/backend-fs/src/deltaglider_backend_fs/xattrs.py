@@ -2,8 +2,10 @@
 
 One extended attribute on the file itself, so that facts and bytes are replaced by the same
 rename: compact JSON with the version of this format, ETag, size and modification time, and
-the metadata. Where that does not fit (ext4 gives about 4 KB), the metadata moves to an
-immutable file in ``%dg-meta`` that the attribute names.
+the metadata. Where that does not fit (ext4 gives about 4 KB), or where an internal value is too
+long for a listing, the metadata moves to an immutable file in ``%dg-meta`` that the attribute
+names: one line of JSON for listings, and behind it a second one with such values, if there are
+any, whose names the first line has in ``long``.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from deltaglider_core.errors import IntegrityError, InternalError
-from deltaglider_core.interfaces.storage import ObjectMetadata
+from deltaglider_core.interfaces.storage import MAX_LISTED_VALUE, ObjectMetadata
 
 from .paths import META
 
@@ -33,6 +35,10 @@ _SIDECAR = re.compile(r"[0-9a-f]{32}")
 
 _TOO_LARGE = frozenset({errno.ENOSPC, errno.E2BIG, errno.ERANGE})
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
+
+
+class AttributeDenied(PermissionError):
+    """This process may read the file and may not write to it."""
 
 
 class SidecarGone(Exception):
@@ -100,6 +106,9 @@ def replace_record(
     """The same with the facts of ``record``, which the file may have by now.
 
     One system call replaces the attribute: a reader finds the old one or the new one.
+
+    Raises:
+        AttributeDenied
     """
     facts = {
         "v": VERSION,
@@ -107,19 +116,42 @@ def replace_record(
         "size": record.size,
         "mtime_ns": record.mtime_ns,
     }
-    body = _to_json(metadata)
+    short = metadata.listed()
+    body = _to_json(short)
+    if short is metadata:
+        try:
+            _set_attribute(file, {**facts, **body})
+            return ""
+        except OSError as error:
+            # ext4 says ENOSPC both for "does not fit" and for a full disk; the next write tells.
+            if error.errno not in _TOO_LARGE:
+                raise
+    write_sidecar(meta, sidecar, _lines(body, _long_values(metadata)))
+    _set_attribute(file, {**facts, "sidecar": sidecar})
+    return sidecar
+
+
+def _set_attribute(file: int, value: Mapping[str, Any]) -> None:
     try:
-        os.setxattr(file, ATTRIBUTE, _dump({**facts, **body}))
-        return ""
+        os.setxattr(file, ATTRIBUTE, _dump(value))
+    except PermissionError as error:
+        raise AttributeDenied(error.errno, error.strerror) from error
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
             raise InternalError("The storage directory has no extended attributes.") from error
-        # ext4 says ENOSPC both for "does not fit" and for a full disk; the next write tells.
-        if error.errno not in _TOO_LARGE:
-            raise
-    write_sidecar(meta, sidecar, _dump({"v": VERSION, **body}))
-    os.setxattr(file, ATTRIBUTE, _dump({**facts, "sidecar": sidecar}))
-    return sidecar
+        raise
+
+
+def _long_values(metadata: ObjectMetadata) -> dict[str, str]:
+    return {n: v for n, v in metadata.internal.items() if len(v) > MAX_LISTED_VALUE}
+
+
+def _lines(body: Mapping[str, Any], long: Mapping[str, str]) -> bytes:
+    """The content of a metadata file; JSON in ASCII has no line feed of its own."""
+    if not long:
+        return _dump({"v": VERSION, **body})
+    first = _dump({"v": VERSION, "long": sorted(long), **body})
+    return first + b"\n" + _dump({"internal": long})
 
 
 def write_sidecar(meta: int, name: str, data: bytes) -> None:
@@ -186,15 +218,44 @@ def read_metadata(record: Record, bucket: int) -> ObjectMetadata:
     """
     if record.metadata is not None:
         return record.metadata
+    with _open_sidecar(record, bucket) as file:
+        metadata, names = _first_line(file.readline())
+        second = file.read()
+    if not names and not second:
+        return metadata
+    try:
+        long = _strings(_parse(second)["internal"])
+    except (KeyError, TypeError) as error:
+        raise IntegrityError("The metadata file of an object has the wrong fields.") from error
+    if sorted(long) != names:
+        raise IntegrityError("The metadata file of an object lacks values that it announces.")
+    return replace(metadata, internal={**metadata.internal, **long})
+
+
+def read_listed_metadata(record: Record, bucket: int) -> ObjectMetadata:
+    """The same without internal values that are too long for a listing, which are not read."""
+    if record.metadata is not None:
+        return record.metadata.listed()
+    with _open_sidecar(record, bucket) as file:
+        # Files of earlier versions have all values in their one line.
+        return _first_line(file.readline())[0].listed()
+
+
+def _open_sidecar(record: Record, bucket: int) -> BinaryIO:
     path = META + b"/" + record.sidecar.encode()
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=bucket)
     except FileNotFoundError:
         raise SidecarGone(record.sidecar) from None
-    with open(fd, "rb") as file:
-        fields = _load(file.read())
+    return open(fd, "rb")
+
+
+def _first_line(raw: bytes) -> tuple[ObjectMetadata, list[str]]:
+    """What a listing shows, and the names of the values in the second line, sorted."""
+    fields = _load(raw)
     try:
-        return _from_json(fields)
+        names = [_checked(name, str) for name in _checked(fields.get("long", []), list)]
+        return _from_json(fields), names
     except (KeyError, TypeError) as error:
         raise IntegrityError("The metadata file of an object has the wrong fields.") from error
 
@@ -203,11 +264,15 @@ def _dump(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _load(raw: bytes) -> dict[str, Any]:
+def _parse(raw: bytes) -> Any:
     try:
-        value = json.loads(raw)
+        return json.loads(raw)
     except (ValueError, RecursionError) as error:  # the latter for thousands of brackets
         raise IntegrityError("The metadata of an object is not readable.") from error
+
+
+def _load(raw: bytes) -> dict[str, Any]:
+    value = _parse(raw)
     if not isinstance(value, dict) or value.get("v") != VERSION:
         raise IntegrityError("The metadata of an object has an unknown format.")
     return value

@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deltaglider_core.interfaces.storage import STORED_HEADERS, ObjectMetadata, StorageBackend
+from deltaglider_core.interfaces.storage import (
+    MAX_LISTED_VALUE,
+    STORED_HEADERS,
+    ObjectMetadata,
+    StorageBackend,
+)
 from deltaglider_core.testing import body
 
 from ._base import MIB, StorageTestBase, put
@@ -107,3 +112,25 @@ class MetadataTests(StorageTestBase):
         head = await backend.head_object(bucket, "k")
         if backend.capabilities.listing_metadata or listed.metadata is not None:
             assert listed.metadata == head.metadata
+
+    async def test_long_internal_metadata(self, backend: StorageBackend, bucket: str) -> None:
+        """Kept whole; a listing may leave out the long values, and nothing else."""
+        if backend.capabilities.max_metadata_bytes is not None or not self.keeps_internal_metadata:
+            return
+        user = {"name": "value"}
+        values = {"testkit-at": "a" * MAX_LISTED_VALUE, "testkit-long": "b" * 400_000}
+        await put(backend, bucket, "k", metadata=ObjectMetadata(user=user, internal=values))
+        tagged = backend.capabilities.object_tags
+        if tagged:
+            await backend.set_object_tags(bucket, "k", {"testkit": "1"})
+        async with await backend.get_object(bucket, "k") as reader:
+            opened = reader.info
+        for info in (await backend.head_object(bucket, "k"), opened):
+            assert info.metadata is not None
+            assert dict(info.metadata.internal) == values
+            assert dict(info.metadata.user) == user
+            assert dict(info.metadata.tags) == ({"testkit": "1"} if tagged else {})
+        (listed,) = (await backend.list_objects(bucket)).objects
+        if backend.capabilities.listing_metadata or listed.metadata is not None:
+            assert opened.metadata is not None
+            assert listed.metadata in (opened.metadata, opened.metadata.listed())

@@ -114,7 +114,7 @@ def _time_of(name: str, text: str) -> datetime:
 
 
 def _size_of(name: str, text: str) -> int:
-    if not _SIZE.fullmatch(text.strip()):
+    if not _SIZE.fullmatch(text):
         raise InvalidArgument(
             f"The value of {name} is not a number of bytes.",
             fields={"ArgumentName": name, "ArgumentValue": text},

@@ -157,9 +157,10 @@ def _delete_condition(children: Mapping[str, Element]) -> Condition | None:
             raise MalformedXML
     time = text_of(children, "LastModifiedTime")
     last_modified = None if time is None else parse_time(time)
-    size = text_of(children, "Size")
+    text = text_of(children, "Size")
+    size = None if text is None else text.strip()
     if (time is not None and last_modified is None) or (
-        size is not None and not _SIZE.fullmatch(size.strip())
+        size is not None and not _SIZE.fullmatch(size)
     ):
         raise MalformedXML
     if etag is None and time is None and size is None:

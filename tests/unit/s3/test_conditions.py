@@ -248,6 +248,7 @@ def test_dates_with_a_fraction_are_exact(microsecond: int, holds: bool) -> None:
         ({SIZE: ""}, InvalidArgument),
         ({SIZE: "1.5"}, InvalidArgument),
         ({SIZE: "9" * 40}, InvalidArgument),
+        ({SIZE: "0\x1f"}, InvalidArgument),  # white space to str.strip, but not to int
         ({TIME: ""}, InvalidArgument),
         ({TIME: "now"}, InvalidArgument),
     ],

@@ -134,6 +134,9 @@ class FramingProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._to_repeat:
             self._in_head = True
+            if self.cycle is not None and not self.parser.should_keep_alive():
+                # A trailer may say so, and the parser reads nothing after it.
+                self.cycle.keep_alive = False
             super().on_message_complete()
 
     def _begin_request(self) -> None:

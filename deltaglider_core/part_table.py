@@ -56,6 +56,12 @@ class PartTable:
         digest = self.digests[(number - 1) * size : number * size]
         return Checksum(algorithm=self.algorithm, value=base64.b64encode(digest).decode("ascii"))
 
+    def agreeing(self, checksum: Checksum) -> PartTable:
+        """Without digests of another algorithm than that of the object's checksum."""
+        if self.algorithm in ("", checksum.algorithm):
+            return self
+        return PartTable(sizes=self.sizes)
+
     def to_text(self) -> str:
         """See the module."""
         counted = ((size, len(list(run))) for size, run in itertools.groupby(self.sizes))

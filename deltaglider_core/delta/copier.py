@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..errors import PreconditionFailed
+from ..interfaces.checksums import Checksum
 from ..interfaces.storage import Condition, ObjectInfo, ObjectMetadata, StorageBackend
 from ..interfaces.writes import current_write
+from ..part_table import PartTable
 from .engine import Engine
 from .forms import ASSEMBLED, VERBATIM, Stored, check_head, describe, fields_of, with_form
 from .layout import LayoutStore
@@ -221,6 +223,10 @@ def _given(stored: Stored, metadata: ObjectMetadata | None, *, itself: bool) -> 
     # A backend gives a copy of a multipart upload of its own another ETag.
     if stored.logical.etag != stored.physical.etag or "parts" in stays:
         stays["etag"] = stored.logical.etag
+    asked = Checksum.parse(given.internal.get("checksum", ""))
+    table = PartTable.from_text(stays.get("parts", ""))
+    if asked is not None and table is not None:
+        stays["parts"] = table.agreeing(asked).to_text()
     return replace(given, internal={**stays, **given.internal})
 
 

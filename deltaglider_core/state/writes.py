@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -52,7 +53,8 @@ DRAIN_SECONDS = 15.0
 
 #: How long a write waits for another one that replaces the object in place.
 _PATIENCE_SECONDS = 20.0
-_POLL_SECONDS = (0.01, 0.5)
+#: Not longer: nobody queues, so who looks seldom loses against those that come anew.
+_POLL_SECONDS = (0.01, 0.05)
 
 
 class ActiveWrite:
@@ -159,7 +161,7 @@ class Journal:
                 except KeyBusyError:
                     if loop.time() > deadline:
                         raise SlowDown("The object is being rewritten. Please retry.") from None
-                await asyncio.sleep(delay)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
                 delay = min(2 * delay, longest)
         except BaseException:
             # It may be committed nevertheless; whoever examines it finds that nothing happened.

@@ -157,3 +157,11 @@ def test_types() -> None:
 )
 def test_what_is_no_checksum(text: str) -> None:
     assert Checksum.parse(text) is None
+
+
+def test_digests_of_another_algorithm_than_the_object_has_are_dropped() -> None:
+    plain = PartTable(sizes=(5, 3))
+    kept = PartTable(sizes=(5, 3), algorithm="crc32", digests=b"aaaabbbb")
+    other, same = Checksum(algorithm="sha256", value="x"), Checksum(algorithm="crc32", value="x")
+    assert kept.agreeing(other) == plain == plain.agreeing(other)
+    assert kept.agreeing(same) == kept

@@ -203,13 +203,21 @@ async def test_nothing_else_waits_for_a_copy_onto_itself(node: Node) -> None:
         node.backend.heal()
         await node.put("k", b"newer")
         await node.layer.copy_object(BUCKET, "k", BUCKET, "other")
-        await restate(node)
         await node.layer.set_object_tags(BUCKET, "other", TAGS)
         await node.layer.delete_object(BUCKET, "k")
 
     node.backend.before("put_object", during)
     async with asyncio.timeout(10):
         await restate(node)
+    assert await node.pending() == 0
+    await node.check_sums()
+
+
+async def test_copies_onto_itself_follow_one_another(node: Node) -> None:
+    """The last one wins, as with uploads, and tags have their turn between them."""
+    changes = [restate(node) for _ in range(8)]
+    await asyncio.gather(*changes, node.layer.set_object_tags(BUCKET, "k", TAGS))
+    assert [kind for kind, _ in await node.events()] == ["ObjectCreated"] + 8 * ["ObjectCopied"]
     assert await node.pending() == 0
     await node.check_sums()
 
@@ -236,7 +244,8 @@ async def test_tags_do_not_wait_for_ever(node: Node, monkeypatch: pytest.MonkeyP
         ("restate", "open", False, "tags", True),
         ("restate", "doubt", False, "tags", True),  # it may still be carried out
         ("restate", "recheck", False, "tags", False),
-        ("restate", "open", False, "restate", False),
+        ("restate", "open", False, "restate", True),
+        ("restate", "recheck", False, "restate", False),
         ("tags", "open", False, "tags", False),
         ("put", "open", False, "restate", False),
         ("restate", "open", False, "put", False),

@@ -1,10 +1,10 @@
 """Kinds of intents that exclude each other: changes of tags, and copies of objects onto themselves.
 
 A change of tags leaves the version in place, and a copy of an object onto itself takes the tags
-over that it finds: no condition on the object would notice the one during the other. Two such copies
-at once would overtake each other without end, as each must have been made from what is there. The
-later one waits before it has an intent, so neither can wait for one that waits for it. All other
-mutations go on beside them.
+over that it finds: no condition on the object would notice the one during the other. Two such
+copies at once would overtake each other without end, as each must have been made from what is
+there. The later one waits before it has an intent, so neither can wait for one that waits for it.
+All other mutations go on beside them.
 """
 
 from __future__ import annotations

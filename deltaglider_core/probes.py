@@ -26,6 +26,8 @@ class HealthResource:
         resp.content_type = falcon.MEDIA_JSON
         resp.media = {"status": "healthy"}
 
+    on_head = on_get  # load balancers ask so
+
 
 class ReadyResource:
     """The backends answer: 200, or 503 with the state.
@@ -47,6 +49,8 @@ class ReadyResource:
         resp.status = 200 if ready else 503
         resp.content_type = falcon.MEDIA_JSON
         resp.media = {"status": "ready" if ready else "not_ready", "backend": state}
+
+    on_head = on_get
 
     async def _backend_state(self) -> str:
         # One at a time, which the callers share: a backend that hangs is not asked ever more.

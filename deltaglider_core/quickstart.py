@@ -38,8 +38,11 @@ def fresh_keys() -> tuple[str, str]:
     return key, "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(40))
 
 
-def write_config(path: Path, data: str) -> None:
-    """Write a configuration of five lines with fresh keys, readable by the owner alone.
+def write_config(path: Path, data: str, *, tls: bool = False) -> None:
+    """Write a configuration of a few lines with fresh keys, readable by the owner alone.
+
+    Args:
+        tls: Have it say so, that ``serve`` does the same.
 
     Raises:
         FileExistsError: There is a file already, which stays as it is.
@@ -52,6 +55,8 @@ def write_config(path: Path, data: str) -> None:
         f"storage:\n  filesystem: {directory.replace('$', '$$')}\n"
         f"access:\n  access_key_id: {key}\n  secret_access_key: {secret}\n"
     )
+    if tls:
+        text += "advanced:\n  tls:\n    enabled: true\n"
     try:
         # A file in the place of the directory is not a configuration that exists.
         if not path.parent.is_dir():
@@ -110,7 +115,7 @@ def quickstart(
     """
     path = find_config(config, os.environ) or DEFAULT_FILE
     try:
-        write_config(path, data or DEFAULT_DATA)
+        write_config(path, data or DEFAULT_DATA, tls=tls)
         created = True
     except FileExistsError:
         created = False

@@ -149,7 +149,9 @@ def _limits(info: FieldInfo) -> str:
     }
     low, high = found.get("ge", found.get("gt")), found.get("le", found.get("lt"))
     if low is not None and high is not None:
-        return f", {low} to {high}"
+        above = "above " if "gt" in found else ""
+        below = "below " if "lt" in found else ""
+        return f", {above}{low} to {below}{high}"
     if low is not None:
         return f", {'at least' if 'ge' in found else 'above'} {low}"
     return f", at most {high}" if high is not None else ""

@@ -22,13 +22,19 @@ from .spooling import Spooled
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blob:
-    """A delta, ready to be stored. ``created`` if its reference does not exist yet."""
+    """A delta, ready to be stored.
+
+    Attributes:
+        created: Its reference does not exist yet.
+        repairs: Its reference is damaged, and has to be stored anew from the object.
+    """
 
     record: Record
     head: bytes
     body: EncodedBody
     reference: Reference
     created: bool
+    repairs: bool = False
 
     @property
     def size(self) -> int:
@@ -67,10 +73,12 @@ class BlobMaker:
             key=references_prefix(key) + spooled.sha256, sha256=spooled.sha256, size=spooled.size
         )
         own = reference.sha256 == spooled.sha256
+        # A damaged reference whose bytes come once more is stored again, and its deltas with it.
+        repairs = own and chosen is not None and not await self._is_sound(bucket, chosen)
         limit = self._engine.policy.ratio(bucket) * spooled.size
         began = time.perf_counter()
         try:
-            if own:
+            if chosen is None or repairs:
                 opened = self._engine.own_reference(spooled)
             else:
                 opened = self._engine.reference(self._inner, bucket, reference)
@@ -104,8 +112,23 @@ class BlobMaker:
         if len(head) + body.stored >= limit:
             return None
         return Blob(
-            record=record, head=head, body=body, reference=reference, created=chosen is None
+            record=record,
+            head=head,
+            body=body,
+            reference=reference,
+            created=chosen is None,
+            repairs=repairs,
         )
+
+    async def _is_sound(self, bucket: str, reference: Reference) -> bool:
+        try:
+            async with self._engine.reference(self._inner, bucket, reference):
+                return True
+        except IntegrityError:
+            self._engine.log.warning("reference_damaged", bucket=bucket, reference=reference.key)
+            return False
+        except OSError as error:
+            raise EncodingFailedError("reference cannot be read") from error
 
     async def _encode_with(
         self, codec: Codec, file: ReferenceFile, spooled: Spooled, lease: SpoolLease, limit: float

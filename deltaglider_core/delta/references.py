@@ -155,10 +155,21 @@ class ReferenceStore:
         return source
 
     async def create(
-        self, bucket: str, key: str, body: AsyncIterator[bytes], *, sha256: str, size: int
+        self,
+        bucket: str,
+        key: str,
+        body: AsyncIterator[bytes],
+        *,
+        sha256: str,
+        size: int,
+        replace: bool = False,
     ) -> None:
-        """Store a reference for the family of ``key``. One that is there already is fine."""
-        conditional = self._inner.capabilities.conditional_writes
+        """Store a reference for the family of ``key``. One that is there already is fine.
+
+        Args:
+            replace: It is there, but damaged.
+        """
+        conditional = self._inner.capabilities.conditional_writes and not replace
         internal = {"form": "reference", "sha256": sha256, "source": family(key)}
         try:
             await self._inner.put_object(

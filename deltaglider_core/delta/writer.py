@@ -251,6 +251,16 @@ class ObjectWriter:
             await self._references.create(
                 bucket, key, spooled.chunks(), sha256=spooled.sha256, size=spooled.size
             )
+        elif blob.repairs:
+            await self._references.create(
+                bucket,
+                key,
+                spooled.chunks(),
+                sha256=spooled.sha256,
+                size=spooled.size,
+                replace=True,
+            )
+            self._engine.log.warning("reference_repaired", bucket=bucket, reference=reference.key)
         if not await self._references.confirm(bucket, reference):
             self._engine.log.warning("reference_gone", bucket=bucket, key=key)
             return False

@@ -27,6 +27,12 @@ def test_health(raw: RawClient) -> None:
     assert json.loads(answer.body) == {"status": "healthy"}
 
 
+def test_load_balancers_that_ask_by_head(raw: RawClient) -> None:
+    for path in ("/_/health", "/_/ready"):
+        answer = probe(raw, path, "HEAD")
+        assert (answer.status, answer.body) == (200, b"")
+
+
 def test_ready(raw: RawClient) -> None:
     answer = probe(raw, "/_/ready")
     assert (answer.status, json.loads(answer.body)) == (

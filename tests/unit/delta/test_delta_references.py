@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,10 @@ from deltaglider_core.delta.references import (
     family,
     references_prefix,
 )
+from deltaglider_core.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from .conftest import MakeWorld
 
 SHA = hashlib.sha256(b"").hexdigest()
 
@@ -92,3 +97,30 @@ def test_the_choice() -> None:
     many = [candidate(str(n), f"f{n}", n) for n in range(MAX_REFERENCES)]
     assert choose(many[1:], "unknown", SHA) is None
     assert choose(many, "unknown", SHA) == many[0].reference
+
+
+async def test_a_damaged_reference_is_repaired_by_an_upload_of_its_bytes(
+    make_world: MakeWorld,
+) -> None:
+    """Else the upload would name it, and be gone when the cache is."""
+    first = await make_world()
+    data = first.data(200_000)
+    await first.put("app-1.zip", data)
+    await first.put("app-2.zip", first.version(data))
+    (reference,) = await first.references()
+    damaged = bytearray(data)
+    damaged[1000] ^= 1
+    first.memory.corrupt("bucket", reference, bytes(damaged))
+    second = await make_world(inner=first.inner)
+    with pytest.raises(IntegrityError):
+        await second.get("app-2.zip")
+    await second.put("app-3.zip", data)
+    assert second.logged("reference_repaired")
+    third = await make_world(inner=first.inner)
+    for key, expected in (
+        ("app-1.zip", data),
+        ("app-2.zip", third.version(data)),
+        ("app-3.zip", data),
+    ):
+        assert await third.get(key) == expected
+    assert await third.references() == [reference]

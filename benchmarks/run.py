@@ -246,8 +246,14 @@ def save(figures: Sequence[Figure], output: Path) -> None:
     for ratio, label, figure in zip(ratios, labels, figures, strict=True):
         text = f"{ratio:.3f}  ({figure.value:,.0f} {figure.unit})"
         white = {"color": "white", "pad": 1}
-        place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
-        axes.annotate(text, (ratio, label), bbox=white, **place)
+        axes.annotate(
+            text,
+            (ratio, label),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            bbox=white,
+        )
     axes.axvline(1, color="grey", linestyle=":", zorder=0)
     axes.margins(y=0.12)
     axes.invert_yaxis()

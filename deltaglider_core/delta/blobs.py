@@ -78,7 +78,8 @@ class BlobMaker:
         limit = self._engine.policy.ratio(bucket) * spooled.size
         began = time.perf_counter()
         try:
-            if chosen is None or repairs:
+            # The same bytes are at hand; a reference above the size of the cache is fetched once.
+            if own:
                 opened = self._engine.own_reference(spooled)
             else:
                 opened = self._engine.reference(self._inner, bucket, reference)

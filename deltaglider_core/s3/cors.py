@@ -16,13 +16,12 @@ from ..errors import (
     AccessForbidden,
     BadRequest,
     NoSuchBucket,
-    NoSuchBucketConfiguration,
     S3Error,
 )
 from ..interfaces.auth import ANONYMOUS
 from .cors_xml import MAX_CORS_BODY, METHODS, CorsRule, parse_cors, render_cors
-from .response import S3Response, is_sendable, xml_response
-from .stored_configurations import configuration_of, delete_configuration, put_configuration
+from .response import S3Response, is_sendable
+from .stored_configurations import delete_configuration, get_configuration, put_configuration
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
@@ -59,14 +58,9 @@ async def put_bucket_cors(context: RequestContext) -> S3Response:
 
 async def get_bucket_cors(context: RequestContext) -> S3Response:
     """GET /bucket?cors."""
-    document = await configuration_of(context, CORS)
-    if document is None:
-        raise NoSuchBucketConfiguration(
-            "NoSuchCORSConfiguration",
-            "The CORS configuration does not exist",
-            fields={"BucketName": context.request.bucket},
-        )
-    return xml_response(document.encode())
+    return await get_configuration(
+        context, CORS, "NoSuchCORSConfiguration", "The CORS configuration does not exist"
+    )
 
 
 async def delete_bucket_cors(context: RequestContext) -> S3Response:

@@ -5,24 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..context import RequestContext
-from ..errors import NotImplementedS3
+from ..errors import NoSuchBucketConfiguration, NotImplementedS3
 from ..interfaces.configurations import BucketConfigurations
 from ..services import run_blocking
 from .payload import open_payload, read_limited
 from .request_checks import require_digest
+from .response import S3Response, xml_response
 
 
-async def configuration_of(context: RequestContext, name: str) -> str | None:
-    """The document that the bucket of the request has under a name, or None.
+async def get_configuration(
+    context: RequestContext, name: str, code: str, message: str
+) -> S3Response:
+    """Answer with the document that the bucket has under a name.
+
+    Args:
+        code, message: Of the error where there is none.
 
     Raises:
-        NoSuchBucket
+        NoSuchBucket, NoSuchBucketConfiguration
     """
     storage, bucket = context.storage()
     await storage.head_bucket(bucket)
     configurations = context.pipeline.configurations
     # Without a state database nothing was ever set.
-    return None if configurations is None else await configurations.get(bucket, name)
+    document = None if configurations is None else await configurations.get(bucket, name)
+    if document is None:
+        raise NoSuchBucketConfiguration(
+            code, message, fields={"BucketName": context.request.bucket}
+        )
+    return xml_response(document.encode())
 
 
 async def put_configuration(

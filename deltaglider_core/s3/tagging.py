@@ -6,12 +6,11 @@ Source: AWS, "PutObjectTagging", "GetObjectTagging", "DeleteObjectTagging", and 
 from __future__ import annotations
 
 from ..context import RequestContext
-from ..errors import NoSuchBucketConfiguration
 from ..services import run_blocking
 from .payload import open_payload, read_limited
 from .request_checks import require_digest
 from .response import S3Response, xml_response
-from .stored_configurations import configuration_of, delete_configuration, put_configuration
+from .stored_configurations import delete_configuration, get_configuration, put_configuration
 from .tags import (
     MAX_TAGGING_BODY,
     parse_bucket_tagging,
@@ -63,14 +62,7 @@ async def put_bucket_tagging(context: RequestContext) -> S3Response:
 
 async def get_bucket_tagging(context: RequestContext) -> S3Response:
     """GET /bucket?tagging."""
-    document = await configuration_of(context, TAGGING)
-    if document is None:
-        raise NoSuchBucketConfiguration(
-            "NoSuchTagSet",
-            "The TagSet does not exist",
-            fields={"BucketName": context.request.bucket},
-        )
-    return xml_response(document.encode())
+    return await get_configuration(context, TAGGING, "NoSuchTagSet", "The TagSet does not exist")
 
 
 async def delete_bucket_tagging(context: RequestContext) -> S3Response:
